@@ -1,0 +1,39 @@
+# Every target sets up what it needs in .venv, from the pinned versions in requirements.lock.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUN = runs/imagenet-digits
+BIN = .venv/bin
+
+.PHONY: setup train test check bench tensorboard clean
+
+setup: .venv/everything
+
+# The paper's 15-layer network, small, on two replicas and data that need no network.
+train: .venv/package
+	$(BIN)/python trainers/imagenet.py --strategy mirrored --virtual_devices 2 --dataset digits --run_dir $(RUN)
+
+test: .venv/everything
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+check: .venv/everything
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(MAKE) test
+
+bench: .venv/everything
+	$(BIN)/python benchmarks/layers.py
+
+tensorboard: .venv/package
+	$(BIN)/python -m tensorboard.main --logdir runs
+
+clean:
+	rm -rf .venv
+
+.venv/package: setup.py requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	touch $@
+
+.venv/everything: .venv/package
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[plots,tests,tuning]'
+	touch $@

@@ -1,0 +1,34 @@
+"""The shifted rectifier that the paper compares ELU with."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_elu")
+class ShiftedReLU(keras.layers.Layer):
+    """Rectified linear unit shifted down the diagonal by one.
+
+    `f(x) = max(x, -1)`, elementwise; the gradient is 1 for `x > -1` and 0 elsewhere. The paper
+    calls it SReLU. It is not the S-shaped unit of the same abbreviation.
+
+    Input and output shape:
+        Any; dtype and masks pass through.
+
+    Example:
+
+    >>> ShiftedReLU()(np.array([-3.0, -0.5, 2.0])).numpy().tolist()
+    [-1.0, -0.5, 2.0]
+
+    Reference:
+        [Clevert et al., 2016](https://arxiv.org/abs/1511.07289), section 4.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, x):
+        return keras.ops.maximum(x, -1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape

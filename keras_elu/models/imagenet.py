@@ -1,0 +1,97 @@
+"""The ImageNet network of section 4.4."""
+
+import math
+import numbers
+from collections.abc import Sequence
+
+import keras
+
+from keras_elu.models import pyramid, units
+
+# Stacks of (layers, units, field), then fully connected layers.
+_STACKS = ((1, 96, 6), (3, 512, 3), (5, 768, 3), (3, 1024, 3))
+_DENSE = (4096, 4096)
+_LEVELS = (1, 2, 4)
+
+
+def elu_imagenet_15(
+    input_shape: Sequence[int | None] = (224, 224, 3),
+    classes: int = 1000,
+    activation="elu",
+    *,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    weight_decay: float = 0.0005,
+    batch_norm: bool = False,
+    kernel_initializer=None,
+    name: str = "elu_imagenet_15",
+) -> keras.Model:
+    """Twelve convolutions, spatial pyramid pooling, and three fully connected layers.
+
+    The parameters do not depend on the size of the images. The paper leaves open, and here are
+    chosen: a stride of 2 in the first layer; pyramid levels of 1, 2 and 4 bins a side; weight
+    decay on kernels, not on biases. The 2x2 max-pool after each stack is left out on a side that
+    it would bring under 4 pixels, the bins of the finest level, which happens to images below 97
+    pixels: without this one of 32 would enter the pyramid as a single pixel. Where the size is
+    None, all four pools are there.
+
+    Args:
+        input_shape: Height and width, each of which may be None, and channels.
+        classes: Number of logits, positive.
+        activation: As `keras_elu.layers.get` takes it.
+        width: Factor on the units of every hidden layer, positive; below 1 for small machines.
+        dropout: Rate after each of the two hidden fully connected layers, from 0 to below 1.
+        weight_decay: As in the paper, what is added to the gradient for each unit of weight: half
+            of it goes to `keras.regularizers.L2`, which adds twice its argument.
+        batch_norm: Whether batch normalisation follows every activation.
+        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
+        name: Of the model.
+
+    Input and output shape:
+        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> model = elu_imagenet_15((None, None, 3), classes=10, width=1 / 16)
+    >>> model(np.zeros((2, 100, 60, 3))).shape
+    TensorShape([2, 10])
+
+    Reference:
+        [Clevert et al., 2016](https://arxiv.org/abs/1511.07289), section 4.4.
+    """
+    if not units.is_number(width, numbers.Real) or not 0 < width < math.inf:
+        raise ValueError(f"width={width!r}: give a positive finite number.")
+    net = units.Units(
+        activation,
+        batch_norm=batch_norm,
+        kernel_initializer=kernel_initializer,
+        weight_decay=weight_decay,
+    )
+    classes = units.check_classes(classes)
+    if not units.is_rate(dropout):
+        raise ValueError(f"dropout={dropout!r}: give a number from 0 to below 1.")
+    x = inputs = units.image_input(input_shape)
+    for i, (count, filters, field) in enumerate(_STACKS):
+        for j in range(count):
+            strides = 2 if i == j == 0 else 1
+            x = net.activate(net.conv(x, _scaled(filters, width), field, strides))
+        x = _pool(net, x)
+    x = pyramid.SpatialPyramidPooling2D(_LEVELS, name="pyramid")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    for filters in _DENSE:
+        x = net.dropout(net.activate(net.dense(x, _scaled(filters, width))), dropout)
+    logits = net.dense(x, classes, name="logits", dtype=units.logits_dtype())
+    return keras.Model(inputs, logits, name=name)
+
+
+def _pool(net, x):
+    sides = x.shape[1:3]
+    size = [2 if side is None or side > 2 * (max(_LEVELS) - 1) else 1 for side in sides]
+    return net.pool(x, size) if max(size) > 1 else x
+
+
+def _scaled(count: int, width: float) -> int:
+    return max(1, round(count * width))

@@ -1,0 +1,189 @@
+"""The units of every network: weights, activation, and what follows them."""
+
+import collections
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_elu import layers
+
+
+class Units:
+    """Makes the layers of one network, named by their kind and number.
+
+    Args:
+        activation: As `keras_elu.layers.get` takes it.
+        batch_norm: Whether batch normalisation follows every activation.
+        kernel_initializer: As a Keras layer takes it; or None, which keeps the second moment of
+            what enters the activations at one.
+        weight_decay: What is added to the gradient for each unit of weight; kernels only.
+    """
+
+    def __init__(self, activation, *, batch_norm, kernel_initializer, weight_decay=0.0):
+        if not is_number(weight_decay, numbers.Real) or not 0 <= weight_decay < math.inf:
+            raise ValueError(
+                f"weight_decay={weight_decay!r}: give a finite number that is not negative."
+            )
+        self._make_activation = layers.get(activation)
+        self._example()
+        self.batch_norm = batch_norm
+        self._kernel_initializer = kernel_initializer
+        self._scale = None
+        self._weight_decay = weight_decay
+        self._count = collections.Counter()
+
+    def conv(self, x, filters: int, size: int, strides: int = 1, **kwargs):
+        return keras.layers.Conv2D(
+            filters, size, strides, padding="same", **self._weights("conv", kwargs)
+        )(x)
+
+    def dense(self, x, units: int, **kwargs):
+        return keras.layers.Dense(units, **self._weights("dense", kwargs))(x)
+
+    def activation(self, x):
+        layer = self._make_activation()
+        layer.name = self.name("activation")
+        return layer(x)
+
+    def normalization(self, x):
+        return keras.layers.BatchNormalization(name=self.name("batch_norm"))(x)
+
+    def activate(self, x):
+        """The activation, and batch normalisation if the network has it."""
+        x = self.activation(x)
+        return self.normalization(x) if self.batch_norm else x
+
+    def pool(self, x, size: int | Sequence[int] = 2, strides: int | None = None):
+        # "same": an odd last row is pooled too, and a map of one pixel stays.
+        return keras.layers.MaxPooling2D(size, strides, padding="same", name=self.name("pool"))(x)
+
+    def dropout(self, x, rate: float):
+        return keras.layers.Dropout(rate, name=self.name("dropout"))(x) if rate else x
+
+    def name(self, kind: str) -> str:
+        self._count[kind] += 1
+        return f"{kind}_{self._count[kind]}"
+
+    def _weights(self, kind, kwargs) -> dict[str, Any]:
+        defaults = {
+            "name": kwargs.get("name") or self.name(kind),
+            "kernel_initializer": self._initializer(),
+            # Keras adds the gradient of r w^2, which is 2 r w.
+            "kernel_regularizer": keras.regularizers.L2(self._weight_decay / 2)
+            if self._weight_decay
+            else None,
+        }
+        return defaults | kwargs
+
+    def _initializer(self):
+        if self._kernel_initializer is None:
+            if self._scale is None:
+                self._scale = 1 / second_moment(self._make_activation)
+            return keras.initializers.VarianceScaling(self._scale, "fan_in", "truncated_normal")
+        initializer = keras.initializers.get(self._kernel_initializer)
+        if not isinstance(initializer, keras.initializers.Initializer):
+            return initializer
+        # One initializer object gives all kernels of one shape the same values.
+        config = initializer.get_config()
+        if isinstance(config.get("seed"), int):
+            self._count["seed"] += 1
+            config["seed"] += self._count["seed"]
+        return type(initializer).from_config(config)
+
+    def _example(self):
+        example = self._make_activation()
+        if not isinstance(example, keras.layers.Layer):
+            raise ValueError(
+                f"The activation function returned {example!r}: let it return a Keras layer."
+            )
+        return example
+
+
+def logits_dtype() -> str:
+    """The dtype of the layer that gives logits: that of the variables, so float32 if mixed."""
+    return keras.config.dtype_policy().variable_dtype
+
+
+def second_moment(activation) -> float:
+    """Returns the mean of `f(z)**2` for a standard normal `z`, measured through the layer.
+
+    The reciprocal is the scale with which `keras.initializers.VarianceScaling` over the fan-in
+    keeps the second moment of what enters the activations from one layer to the next.
+
+    Args:
+        activation: As `keras_elu.layers.get` takes it; any layer that works elementwise.
+
+    Raises:
+        ValueError: If the activation is unknown, or its second moment is 0 or not finite.
+
+    Example:
+
+    >>> [round(second_moment(name), 3) for name in ("relu", "elu", "selu")]
+    [0.5, 0.645, 1.0]
+
+    Reference:
+        [He et al., 2015](https://arxiv.org/abs/1502.01852), section 2.2.
+    """
+    # A sum over equal steps: it needs no smoothness, and a kink at a whole number lies on a step.
+    z = np.linspace(-8, 8, 16 * 256 + 1)
+    density = np.exp(-np.square(z) / 2)
+    # Four axes, for layers that share their weights over an image's rows and columns.
+    images = z.reshape(-1, 1, 1, 1).astype("float32")
+    outputs = keras.ops.convert_to_numpy(layers.get(activation)()(images))
+    squares = np.square(outputs.astype("float64").reshape(-1))
+    moment = float(density @ squares / density.sum())
+    if not 0 < moment < math.inf:
+        raise ValueError(
+            f"The activation {activation!r} has a second moment of {moment} at standard normal "
+            "input: give a kernel_initializer."
+        )
+    return moment
+
+
+def image_input(shape: Sequence[int | None]):
+    """An input for images; checked here, since Keras would fail deep inside a layer."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "These networks put the channels last: call "
+            "keras.config.set_image_data_format('channels_last') first."
+        )
+    if (
+        not isinstance(shape, (list, tuple))
+        or len(shape) != 3
+        or not all(is_positive(n) or (n is None and axis < 2) for axis, n in enumerate(shape))
+    ):
+        raise ValueError(
+            f"input_shape={shape!r}: give (height, width, channels), positive whole numbers, or "
+            "None for a height or width that varies."
+        )
+    return keras.Input(tuple(shape), name="images")
+
+
+def check_classes(classes: int) -> int:
+    if not is_positive(classes):
+        raise ValueError(f"classes={classes!r}: give a positive whole number.")
+    return int(classes)
+
+
+def check_rates(name: str, rates: Sequence[float], count: int) -> tuple[float, ...]:
+    if not isinstance(rates, (list, tuple)) or len(rates) != count or not all(map(is_rate, rates)):
+        raise ValueError(
+            f"{name}={rates!r}: give {count} numbers from 0 to below 1, one for each stack."
+        )
+    return tuple(float(rate) for rate in rates)
+
+
+def is_rate(value) -> bool:
+    return is_number(value, numbers.Real) and 0 <= value < 1
+
+
+def is_positive(value) -> bool:
+    return is_number(value, numbers.Integral) and value > 0
+
+
+def is_number(value, kind) -> bool:
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))

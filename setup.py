@@ -1,0 +1,58 @@
+"""Packaging: `pip install .` gives `keras_elu` alone; the extras are for a checkout's scripts."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+setuptools.setup(
+    name="keras_elu",
+    version="0.1.0",
+    description="Exponential linear units for Keras 3, and the experiments of their paper",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["keras_elu", "keras_elu.*"]),
+    package_data={"keras_elu": ["py.typed"]},
+    install_requires=[
+        "keras>=3.15,<3.16",
+        "numpy",
+        "tensorflow>=2.21,<2.22",
+        "tensorflow-datasets>=4.9.10",
+        "importlib_resources",  # needed, not declared, by tensorflow-datasets 4.9.10
+        "scikit-learn",  # carries the digits data set
+        "tensorboard>=2.21",  # 2.20 breaks with setuptools 82
+        "tqdm",
+        "tyro",
+    ],
+    extras_require={
+        "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "plots": ["matplotlib"],
+        "tuning": [
+            "keras-tuner>=1.4.8",
+            "scipy",  # needed, not declared, by keras-tuner's BayesianOptimization
+        ],
+        "tests": [
+            "ai-edge-litert",
+            "hypothesis",
+            "jax",
+            "mpmath",
+            "onnx",
+            "onnxruntime",
+            "psutil",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "tf2onnx",
+            "torch",
+        ],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,119 @@
+"""Models and schedules on JAX and PyTorch: one process each, for all the tests."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_elu import models, schedules
+
+STEPS = np.array([0, 3, 5, 99, 2**24 + 1, 2**30])
+SCHEDULES = [
+    schedules.PiecewiseConstant([3, 2**24 + 1], [0.1, 0.2, 0.3]),
+    schedules.Knots([2, 5, 2**30], [0.3, 0.0, 1.1]),
+    schedules.Linear(0.1, 0.7, 100),
+    schedules.Cosine(0.3, 100, 5),
+    schedules.OneCycle(0.3, 100),
+]
+SCRIPT = f"""
+import json
+import keras
+import numpy as np
+from keras_elu import layers, models
+from keras_elu.schedules import *
+
+def values(x):
+    return keras.ops.convert_to_numpy(x).astype("float64")
+
+def outputs(model, *shape):
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    y = model.predict_on_batch(x)
+    return [model.name, list(y.shape), bool(np.isfinite(y).all() and y.std() > 0)]
+
+# JAX compiles the random numbers of every shape anew, for minutes.
+def quick(shape, dtype=None):
+    scale = (2 / np.prod(shape[:-1])) ** 0.5
+    values = np.random.default_rng(0).normal(0, scale, shape)
+    return keras.ops.convert_to_tensor(values, dtype)
+
+smaller = {{"width": 1 / 16, "kernel_initializer": quick}}
+
+pool = models.SpatialPyramidPooling2D()
+image = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype("float32")
+steps = np.array({STEPS.tolist()})
+inputs = keras.Input((8, 8, 3))
+x = keras.layers.Conv2D(4, 3, activation="relu", kernel_initializer="ones")(inputs)
+small = keras.Model(inputs, keras.layers.ReLU()(keras.layers.BatchNormalization()(x)), name="small")
+print(json.dumps({{
+    "schedules": [values(schedule(steps)).tolist() for schedule in {SCHEDULES}],
+    "schedule of a variable": float(
+        Linear(0, 1, 10)(keras.Variable(5, dtype="int", trainable=False))
+    ),
+    "pyramid": values(pool(image)).tolist(),
+    "moments": [models.second_moment(name) for name in ("relu", "elu", "selu")],
+    "models": [
+        outputs(models.mnist_mlp((4, 4, 1)), 2, 4, 4, 1),
+        outputs(models.mnist_autoencoder((4, 4, 1)), 2, 4, 4, 1),
+        outputs(models.elu_cifar_11((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.elu_cifar_18((4, 4, 3), 10, kernel_initializer=quick), 2, 4, 4, 3),
+        outputs(models.elu_imagenet_15((32, 24, 3), 10, **smaller), 2, 32, 24, 3),
+        outputs(models.elu_imagenet_15((None, None, 3), 10, **smaller), 2, 20, 33, 3),
+        outputs(models.elu_resnet((8, 8, 3), depth=8, kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.elu_resnet_50((32, 32, 3), 10, kernel_initializer=quick), 2, 32, 32, 3),
+        outputs(models.replace_activations(small, layers.ShiftedReLU), 2, 8, 8, 3),
+    ],
+}}))
+"""
+SHAPES = [
+    ["mnist_mlp", [2, 10]],
+    ["mnist_autoencoder", [2, 4, 4, 1]],
+    ["elu_cifar_11", [2, 100]],
+    ["elu_cifar_18", [2, 10]],
+    ["elu_imagenet_15", [2, 10]],
+    ["elu_imagenet_15", [2, 10]],
+    ["elu_resnet_8", [2, 10]],
+    ["elu_resnet_50", [2, 10]],
+    ["small", [2, 6, 6, 4]],
+]
+BACKENDS = ("jax", "torch")
+
+
+@pytest.fixture(scope="module")
+def printed():
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=pathlib.Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in BACKENDS
+    }
+    texts = {name: process.communicate()[0] for name, process in processes.items()}
+    assert [process.returncode for process in processes.values()] == [0, 0]
+    return {name: json.loads(text.splitlines()[-1]) for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_network_runs(printed, backend):
+    assert printed[backend]["models"] == [[*shape, True] for shape in SHAPES]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_schedules_give_the_same_numbers(printed, backend):
+    expected = [schedule(STEPS).numpy().tolist() for schedule in SCHEDULES]
+    np.testing.assert_allclose(printed[backend]["schedules"], expected, rtol=4e-7)
+    assert printed[backend]["schedule of a variable"] == 0.5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_pyramid_and_the_moments_are_the_same(printed, backend):
+    images = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype("float32")
+    expected = models.SpatialPyramidPooling2D()(images).numpy()
+    np.testing.assert_array_equal(printed[backend]["pyramid"], expected)
+    np.testing.assert_allclose(printed[backend]["moments"], [0.5, 0.6449, 1.0], atol=1e-4)
