@@ -1,0 +1,48 @@
+"""Data sets by name, as `tf.data` pipelines that are a pure function of (seed, step).
+
+    dataset = keras_elu.data.load("cifar10", manual_dir="archives")
+    training = dataset.training(batch_size=100, seed=1)  # (images, labels), without end
+    testing = dataset.evaluation("test", batch_size=500)  # every image exactly once
+
+`load(name, *, data_dir=None, manual_dir=None, validation_examples=None) -> Dataset`
+    `name` is one of `names()`, or any image-classification set of TensorFlow Datasets (TFDS). It
+    is read from `data_dir` (default: TFDS's own folder), where it is prepared first if need be:
+    from the original archives in `manual_dir`, or by a download. `"digits"` needs neither. The
+    last `validation_examples` of the training split are held out (default: digits 200, cifar10
+    and cifar100 5,000, mnist and fashion_mnist 10,000, all others none). Raises `NotFound`, or
+    another `ValueError`, with one sentence.
+
+`synthetic(image_shape=(32, 32, 3), classes=10, examples=4096, seed=0) -> Dataset`
+    Random images in memory, for benchmarks; `load("synthetic")` is `synthetic()`.
+
+`is_prepared(name, data_dir=None) -> bool`
+    Whether `load(name, data_dir=data_dir)` would find it without downloading or preparing it.
+
+`Dataset`
+    `.name`, `.classes`; `.image_shape`: (height, width, channels), height and width None where
+    they vary; `.examples`: sizes by split, `{"train": ..., "validation": ..., "test": ...}`.
+    Where nothing is held out, "validation" is the data set's own validation split, or else the
+    test split. For imagenet2012 and imagenette "test" is the published validation split.
+
+    `.training(batch_size, *, seed=0, augment=True, image_size=None, preprocess="scale",
+    start_step=0)`
+        Batches of float32 images (batch_size, height, width, channels) and int32 labels
+        (batch_size,), of static shape, without end. An epoch is `.steps_per_epoch(batch_size)`
+        steps and has its own permutation. The batch of step n is the same from any `start_step`.
+
+    `.evaluation(split, batch_size, *, replicas=1, image_size=None, preprocess="scale")`
+        Every image of the split exactly once, in a fixed order, in batches of at most
+        `batch_size`; less where a `tf.distribute` strategy would otherwise leave one of its
+        `replicas` an empty batch. `.cardinality()` is known.
+
+    `augment`: pad, crop and mirror (digits and MNIST: no mirror); False: images as they are.
+    `image_size`: images are resized (bilinear) to this height and width; None: as stored, and
+    224 where sizes vary. Channels are the data set's own: grey images have one.
+    `preprocess`: `"scale"` for pixels / 255, or `"whiten"` for the paper's global contrast
+    normalisation and ZCA (sets held in memory), fitted once and kept in `data_dir`.
+"""
+
+from keras_elu.data.datasets import Dataset, synthetic
+from keras_elu.data.loading import NotFound, is_prepared, load, names
+
+__all__ = ["Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]

@@ -1,0 +1,277 @@
+"""Data sets as pipelines: what all share, and those that are held in memory."""
+
+import abc
+import functools
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from keras_elu.data import augmentation, preprocessing
+
+SPLITS = ("train", "validation", "test")
+PREPROCESSING = ("scale", "whiten")
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def evaluation_batch_size(examples: int, batch_size: int, replicas: int) -> int:
+    """A batch size, up to `batch_size`, that leaves none of the replicas without images.
+
+    It is the largest that the replicas divide, or where there is none, the largest. `tf.distribute`
+    cuts a batch of n into pieces of ceil(n / replicas), as long as there are images left: of a last
+    batch of 9 images, the fourth of 4 replicas would get none.
+
+    Raises:
+        ValueError: If there is no such size.
+
+    Example:
+
+    >>> evaluation_batch_size(100, batch_size=14, replicas=4)
+    12
+    >>> evaluation_batch_size(105, batch_size=16, replicas=4)  # 16 and 12 leave 9, 8 and 4 leave 1
+    15
+    """
+    sizes = range(min(batch_size, examples), 0, -1)
+    for size in sorted(sizes, key=lambda size: size % replicas != 0):
+        last = examples % size
+        if all((replicas - 1) * -(-n // replicas) < n for n in (size, last) if n):
+            return size
+    raise ValueError(
+        f"{examples} images cannot be spread over {replicas} replicas in batches of at most "
+        f"{batch_size} without an empty replica; use a larger batch or fewer replicas."
+    )
+
+
+class Dataset(abc.ABC):
+    """A data set: its facts, and its pipelines, which the package's docstring describes.
+
+    Attributes:
+        name: As it was asked for.
+        classes: Number of classes.
+        image_shape: (height, width, channels); height and width are None where they vary.
+        examples: Number of images by split: train, validation, test.
+    """
+
+    def __init__(
+        self, name: str, classes: int, image_shape: tuple[int | None, ...], examples: dict[str, int]
+    ):
+        self.name = name
+        self.classes = classes
+        self.image_shape = image_shape
+        self.examples = examples
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{count:,} {split}" for split, count in self.examples.items())
+        return f"<{self.name}: {self.classes} classes, images {self.image_shape}, {sizes}>"
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Number of whole batches in the training split.
+
+        Raises:
+            ValueError: If there is not one.
+        """
+        at_least("batch_size", batch_size, 1)
+        if batch_size > self.examples["train"]:
+            raise ValueError(
+                f"batch_size is {batch_size}, but {self.name} has only {self.examples['train']} "
+                f"training images; use a batch_size of at most that."
+            )
+        return self.examples["train"] // batch_size
+
+    def training(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        augment: bool = True,
+        image_size: int | None = None,
+        preprocess: str = "scale",
+        start_step: int = 0,
+    ) -> tf.data.Dataset:
+        """Endless batches of the training split; a pure function of `seed` and the step."""
+        steps = self.steps_per_epoch(batch_size)
+        self._check(image_size, preprocess)
+        at_least("start_step", start_step, 0)
+        if not isinstance(seed, int):
+            raise ValueError(f"seed is {seed!r}; it must be an integer.")
+        pipeline = self._training(
+            batch_size, steps, seed, augment, image_size, preprocess, start_step
+        )
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return pipeline.apply(endless).prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    def evaluation(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        replicas: int = 1,
+        image_size: int | None = None,
+        preprocess: str = "scale",
+    ) -> tf.data.Dataset:
+        """Every image of `split` once, in a fixed order."""
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
+        at_least("batch_size", batch_size, 1)
+        at_least("replicas", replicas, 1)
+        self._check(image_size, preprocess)
+        size = evaluation_batch_size(self.examples[split], batch_size, replicas)
+        pipeline = self._evaluation(split, size, image_size, preprocess)
+        return pipeline.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    def _check(self, image_size: int | None, preprocess: str) -> None:
+        if image_size is not None:
+            at_least("image_size", image_size, 1)
+        if preprocess not in PREPROCESSING:
+            raise ValueError(
+                f"preprocess is {preprocess!r}; it must be one of {', '.join(PREPROCESSING)}."
+            )
+
+    @abc.abstractmethod
+    def _training(self, batch_size, steps, seed, augment, image_size, preprocess, start_step):
+        """`training`, its arguments checked; `steps` is the length of an epoch."""
+
+    @abc.abstractmethod
+    def _evaluation(self, split, batch_size, image_size, preprocess):
+        """`evaluation`, its arguments checked and the batch size adapted."""
+
+
+class InMemory(Dataset):
+    """A data set whose images, all of one size, are held in memory and picked by index.
+
+    Args:
+        name: The name.
+        classes: Number of classes.
+        arrays: Images (N, height, width, channels), uint8, and labels (N,), by split.
+        mirror: Whether an image and its mirror image belong to one class.
+        cache_dir: Where the whitening is kept; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: int,
+        arrays: dict[str, Arrays],
+        *,
+        mirror: bool = True,
+        cache_dir: pathlib.Path | None = None,
+    ):
+        examples = {split: len(arrays[split][1]) for split in SPLITS}
+        super().__init__(name, classes, arrays["train"][0].shape[1:], examples)
+        self._arrays = arrays
+        self._mirror = mirror
+        self._cache_dir = cache_dir
+        self._held = {}
+
+    def _training(self, batch_size, steps, seed, augment, image_size, preprocess, start_step):
+        images, labels = self._tensors("train", preprocess)
+        pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
+
+        def epoch(number):
+            order = shuffled(self.examples["train"], [seed, number])
+            order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+            return tf.data.Dataset.from_tensor_slices(order)
+
+        def batch(step, indices):
+            picked = tf.gather(images, indices)
+            if augment:
+                picked = augmentation.pad_crop_flip(picked, [seed, step], pad, self._mirror)
+            return _finish(picked, image_size, preprocess), tf.gather(labels, indices)
+
+        indices = tf.data.Dataset.counter(start_step // steps).flat_map(epoch)
+        numbered = tf.data.Dataset.zip(
+            tf.data.Dataset.counter(start_step), indices.skip(start_step % steps)
+        )
+        return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _evaluation(self, split, batch_size, image_size, preprocess):
+        images, labels = self._tensors(split, preprocess)
+
+        def batch(indices):
+            picked = tf.gather(images, indices)
+            return _finish(picked, image_size, preprocess), tf.gather(labels, indices)
+
+        indices = tf.data.Dataset.range(self.examples[split]).batch(batch_size)
+        return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+    @functools.cached_property
+    def _whitening(self) -> tuple[np.ndarray, np.ndarray]:
+        return preprocessing.fit_once(self._arrays["train"][0], self._cache_dir, self.name)
+
+    def _tensors(self, split: str, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
+        if (split, preprocess) not in self._held:
+            self._held[split, preprocess] = self._make_tensors(split, preprocess)
+        return self._held[split, preprocess]
+
+    def _make_tensors(self, split: str, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = self._arrays[split]
+        if preprocess == "whiten":
+            images = preprocessing.whiten(images, *self._whitening)
+        with tf.device("CPU:0"):  # the pipeline runs there, whatever trains
+            return tf.constant(images), tf.constant(labels, tf.int32)
+
+
+def shuffled(count: int | tf.Tensor, seed) -> tf.Tensor:
+    """The numbers below `count` in an order that follows from the two integers `seed`.
+
+    `tf.random.experimental.index_shuffle` would give single places without the rest, but its orders
+    under successive seeds are alike: of 50, in one place half of the numbers hardly ever come.
+    """
+    return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
+
+
+def synthetic(
+    image_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    examples: int = 4096,
+    seed: int = 0,
+) -> Dataset:
+    """Random images with random labels, in memory, for benchmarks.
+
+    Args:
+        image_shape: (height, width, channels).
+        classes: Number of classes.
+        examples: Number of training images; validation and test are one image in eight more.
+        seed: Equal seeds give equal images.
+
+    Example:
+
+    >>> dataset = synthetic(image_shape=(4, 4, 1), classes=3, examples=64)
+    >>> images, labels = next(iter(dataset.training(batch_size=16, seed=1)))
+    >>> images.shape, labels.shape
+    (TensorShape([16, 4, 4, 1]), TensorShape([16]))
+    """
+    for name, value in {"classes": classes, "examples": examples}.items():
+        at_least(name, value, 1)
+    generator = np.random.default_rng(seed)
+
+    def arrays(count: int) -> Arrays:
+        images = generator.integers(0, 256, (count, *image_shape), np.uint8)
+        return images, generator.integers(
+            0, classes, count, np.uint8 if classes <= 256 else np.int32
+        )
+
+    train, test = arrays(examples), arrays(max(1, examples // 8))
+    return InMemory("synthetic", classes, {"train": train, "validation": test, "test": test})
+
+
+def _finish(images: tf.Tensor, image_size: int | None, preprocess: str) -> tf.Tensor:
+    images = tf.cast(images, tf.float32)
+    if preprocess == "scale":
+        images = images / 255.0
+    if image_size is not None and tuple(images.shape[1:3]) != (image_size, image_size):
+        images = tf.image.resize(images, (image_size, image_size))
+    return images
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}.")
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    # Each worker takes its part of every batch; there are no files to divide among them.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return options

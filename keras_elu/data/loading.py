@@ -1,0 +1,367 @@
+"""Finds a data set by name, and prepares it where it is not prepared yet."""
+
+import contextlib
+import difflib
+import hashlib
+import logging
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import numpy as np
+
+from keras_elu.data import cifar, datasets, streams
+
+HELD_OUT = {
+    "digits": 200,
+    "mnist": 10_000,
+    "fashion_mnist": 10_000,
+    "cifar10": 5_000,
+    "cifar100": 5_000,
+    "imagenette": 0,
+    "imagenet2012": 0,
+}
+IDX = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+ARCHIVES = {
+    "mnist": IDX,
+    "fashion_mnist": IDX,
+    "cifar10": ("cifar-10-binary.tar.gz",),
+    "cifar100": ("cifar-100-binary.tar.gz",),
+    "imagenette": ("imagenette2.tgz",),
+    "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
+}
+TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split has no labels
+NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
+MEMORY = 2**31  # bytes of images up to which a data set is held in memory
+HASHED = 2**30  # larger archives are checked by their size alone
+
+
+class NotFound(ValueError):
+    """A data set that is not where it was looked for, or cannot be prepared from what is there."""
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` is tested with; TFDS knows more."""
+    return (*HELD_OUT, "synthetic")
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike | None = None) -> bool:
+    """Whether `load(name, data_dir=data_dir)` needs neither a download nor archives nor time.
+
+    Args:
+        name: As for `load`.
+        data_dir: As for `load`.
+
+    Raises:
+        ValueError: If no data set has this name.
+    """
+    if name == "synthetic":
+        return True
+    with _quiet():
+        return _builder(name, data_dir).is_prepared()
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    validation_examples: int | None = None,
+) -> datasets.Dataset:
+    """Loads a data set, from where it is prepared, from archives, or by a download; in this order.
+
+    Args:
+        name: One of `names()`, or any image-classification set of TFDS, as TFDS spells it
+            (`"oxford_flowers102"`, `"imagenette/160px-v2"`).
+        data_dir: The folder with prepared data sets; default: TFDS's own, `$TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`.
+        manual_dir: A folder with the original archives, or for CIFAR with their extracted binary
+            files, directly or in a folder named after the data set. Archives are prepared into
+            `data_dir`; binary files are read where they are. With it, nothing is downloaded.
+        validation_examples: How many images at the end of the training split, in the order in
+            which they are stored, are held out for validation; default: see the package.
+
+    Raises:
+        NotFound: If the data set is not there, with the ways to get it; or if an archive or a
+            folder cannot be used.
+        ValueError: If the name is unknown, or `validation_examples` is not from 0 to less than the
+            training split.
+    """
+    if validation_examples is None:
+        validation_examples = HELD_OUT.get(name, 0)
+    datasets.at_least("validation_examples", validation_examples, 0)
+    if name == "synthetic":
+        return datasets.synthetic()
+    with _quiet():
+        builder = _builder(name, data_dir)
+        _assert_classification(name, builder)
+        root = pathlib.Path(builder.data_dir_root)
+        if not builder.is_prepared():
+            manual = None if manual_dir is None else _folder(manual_dir)
+            binary = manual and cifar.find(name, manual)
+            if binary:
+                return _from_binary(name, binary, root, validation_examples)
+            if name == "digits":
+                _prepare(builder, root, None)
+            elif manual:
+                _prepare(builder, root, _archives(builder, manual))
+            else:
+                _assert_reachable(builder, root)
+                _prepare(builder, root, None)
+            builder = _builder(name, data_dir)
+        return _from_tfds(name, builder, root, validation_examples)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences the warnings that TFDS logs about every data set that is not prepared."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _builder(name: str, data_dir: str | os.PathLike | None):
+    import tensorflow_datasets as tfds
+
+    if data_dir is not None:
+        data_dir = pathlib.Path(data_dir).expanduser()
+        if data_dir.exists() and not data_dir.is_dir():
+            raise NotFound(f"data_dir {data_dir} is not a folder; name one that is, or a new one.")
+    if name == "digits":
+        from keras_elu.data import digits
+
+        return digits.Digits(data_dir=data_dir)
+    known = tfds.list_builders(with_community_datasets=False)
+    if not isinstance(name, str) or name.partition("/")[0].partition(":")[0] not in known:
+        close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
+        raise ValueError(
+            f"There is no data set {name!r}; "
+            + (f"did you mean {close[0]!r}? " if close else "")
+            + f"Use one of {', '.join(names())}, or any image-classification set of TFDS."
+        )
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"TFDS refuses {name!r}: {_sentence(error)}") from None
+
+
+def _assert_classification(name: str, builder) -> None:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    if not all(k in features and isinstance(features[k], kind) for k, kind in wanted.items()):
+        raise ValueError(
+            f"{name} is not an image-classification set; it has no image with a label."
+        )
+
+
+def _folder(manual_dir: str | os.PathLike) -> pathlib.Path:
+    folder = pathlib.Path(manual_dir).expanduser()
+    if not folder.is_dir():
+        raise NotFound(
+            f"manual_dir {folder} is not a folder; name the one that holds the archives."
+        )
+    return folder
+
+
+def _archives(builder, manual: pathlib.Path) -> pathlib.Path:
+    """The folder, `manual` or inside it, with the original archives, once they are checked."""
+    infos = {
+        urllib.parse.urlparse(url).path.rpartition("/")[2]: info
+        for url, info in (builder.url_infos or {}).items()
+    }
+    wanted = ARCHIVES.get(builder.name)
+    folders = (manual, manual / builder.name)
+    for folder in folders:
+        present = {file for file in wanted or infos if (folder / file).is_file()}
+        if present and (wanted is None or len(present) == len(wanted)):
+            break
+    else:
+        if wanted is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            return manual
+        raise NotFound(
+            f"{builder.name} is not prepared in {builder.data_dir_root}, and neither {folders[0]} "
+            f"nor {folders[1]} holds {_ways(builder.name, infos)}."
+        )
+    for file in sorted(present):
+        path, info = folder / file, infos.get(file)
+        if info and (path.stat().st_size != info.size or not _matches(path, info.checksum)):
+            raise NotFound(
+                f"{path} is not the original archive of {builder.name} (its size or SHA-256 "
+                f"differs); fetch it again."
+            )
+    return folder
+
+
+def _matches(path: pathlib.Path, checksum: str) -> bool:
+    if path.stat().st_size > HASHED:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == checksum
+
+
+def _ways(name: str, infos: dict) -> str:
+    """The files that a manual_dir should hold, in words."""
+    files = ", ".join(ARCHIVES.get(name) or sorted(infos)[:4]) or "its archives"
+    if name in cifar.FILES:
+        files += f" or the extracted folder {cifar.FILES[name][0]}"
+    return files
+
+
+def _assert_reachable(builder, root: pathlib.Path) -> None:
+    """TFDS retries for minutes where there is no network, so one quick attempt comes first."""
+    urls = list(builder.url_infos or ())
+    reason = None
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        reason = "its licence asks you to fetch it yourself"
+    elif urls and urls[0].startswith("http"):
+        request = urllib.request.Request(urls[0], method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except urllib.error.HTTPError:
+            pass  # the server is there
+        except OSError as error:
+            host = urllib.parse.urlparse(urls[0]).netloc
+            reason = f"{host} cannot be reached ({getattr(error, 'reason', error)})"
+    if reason:
+        infos = [urllib.parse.urlparse(url).path.rpartition("/")[2] for url in urls]
+        raise NotFound(
+            f"{builder.name} is not prepared in {root} and cannot be downloaded: {reason}; "
+            f"give a data_dir where TFDS has prepared it, or a manual_dir that holds "
+            f"{_ways(builder.name, dict.fromkeys(infos))}."
+        )
+
+
+def _prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
+    """Prepares aside, inside `root`, and renames; whatever goes wrong, nothing stays behind.
+
+    The downloads go aside too: MNIST and Fashion-MNIST share file names, and with one folder for
+    both TFDS can take one for the other.
+    """
+    import tensorflow_datasets as tfds
+
+    target = pathlib.Path(builder.data_dir)
+    created = [folder for folder in target.parents if not folder.exists()]  # the deepest first
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
+    except OSError as error:
+        raise NotFound(
+            f"{builder.name} cannot be prepared in {root} ({error.strerror}); "
+            f"give a data_dir that can be written."
+        ) from None
+    downloading = manual is None and builder.name != "digits"
+    tfds.display_progress_bar(downloading)
+    try:
+        kwargs = {"config": builder.builder_config.name} if builder.builder_config else {}
+        worker = type(builder)(data_dir=aside, version=str(builder.version), **kwargs)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+            worker.download_and_prepare(
+                download_dir=aside / "downloads",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=manual, try_download_gcs=False
+                ),
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            pathlib.Path(worker.data_dir).replace(target)
+        except OSError:
+            if not builder.is_prepared():  # otherwise another process was faster
+                raise
+    except Exception as error:
+        source = (
+            f"from {manual}" if manual else "by a download" if downloading else "from scikit-learn"
+        )
+        failure = f"{builder.name} cannot be prepared {source} in {root}: {_sentence(error)}"
+    else:
+        failure = None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        for folder in created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if empty
+    if failure:
+        raise NotFound(failure)
+
+
+def _sentence(error: Exception) -> str:
+    """An exception's first line, without the rest of what TFDS has to say."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0].strip()}"
+
+
+def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
+    try:
+        arrays = cifar.read(name, folder)
+    except ValueError as error:
+        raise NotFound(str(error)) from None
+    classes = 10 if name == "cifar10" else 100
+    return _in_memory(name, classes, arrays, root, validation_examples)
+
+
+def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
+    splits = builder.info.splits
+    image, label = (builder.info.features[key] for key in ("image", "label"))
+    test = "test" if "test" in splits and builder.name not in TEST_IS_VALIDATION else "validation"
+    missing = [split for split in ("train", test) if split not in splits]
+    if missing:
+        raise ValueError(f"{name} has no split to {'train' if 'train' in missing else 'test'} on.")
+    validation = "validation" if "validation" in splits else test
+    used = {"train": "train", "validation": validation, "test": test}
+    count = sum(splits[split].num_examples for split in set(used.values()))
+    if None not in image.shape and count * math.prod(image.shape) <= MEMORY:
+        arrays = {split: _arrays(builder, split) for split in set(used.values())}
+        arrays = {split: arrays[of] for split, of in used.items()}
+        return _in_memory(name, label.num_classes, arrays, root, validation_examples)
+    kept = _kept(name, splits["train"].num_examples, validation_examples)
+    if validation_examples:
+        used |= {"train": f"train[:{kept}]", "validation": f"train[{kept}:]"}
+    return streams.Streamed(name, builder, used, mirror=builder.name not in NOT_MIRRORED)
+
+
+def _arrays(builder, split: str) -> datasets.Arrays:
+    """All of a split, in the order of the original files where TFDS has kept it as an id."""
+    import tensorflow_datasets as tfds
+
+    examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    images, labels = examples["image"], examples["label"]
+    if "id" in examples:
+        order = np.argsort(examples["id"], kind="stable")
+        images, labels = images[order], labels[order]
+    return images, labels
+
+
+def _in_memory(name, classes, arrays, root, validation_examples) -> datasets.Dataset:
+    images, labels = arrays["train"]
+    kept = _kept(name, len(labels), validation_examples)
+    splits = {"validation": arrays["test"], **arrays, "train": (images[:kept], labels[:kept])}
+    if validation_examples:
+        splits["validation"] = images[kept:], labels[kept:]
+    base = name.partition("/")[0]
+    return datasets.InMemory(
+        name, classes, splits, mirror=base not in NOT_MIRRORED, cache_dir=root / base
+    )
+
+
+def _kept(name: str, examples: int, validation_examples: int) -> int:
+    if validation_examples >= examples:
+        raise ValueError(
+            f"validation_examples is {validation_examples}, but {name} has {examples} training "
+            f"images; hold out fewer."
+        )
+    return examples - validation_examples

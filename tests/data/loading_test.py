@@ -1,0 +1,340 @@
+import gzip
+import hashlib
+import io
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow_datasets as tfds
+
+from keras_elu import data
+from keras_elu.data import cifar, loading
+
+REAL = os.environ.get("KERAS_ELU_DATA")
+real_data = pytest.mark.skipif(REAL is None, reason="KERAS_ELU_DATA is not set")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refused(*_, **__):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+
+
+@pytest.fixture
+def made_up_cifar(tmp_path, monkeypatch):
+    """Two images a file, of which the checksums are declared to be the published ones."""
+    folders = {}
+    for name, (folder, prefix, splits) in cifar.FILES.items():
+        path = tmp_path / "archives" / name / folder
+        path.mkdir(parents=True)
+        sums, number = {}, 0
+        for split, files in splits.items():
+            for file in files:
+                rows = np.zeros((2, prefix + 3072), np.uint8)
+                for row in rows:
+                    row[:prefix] = (90, number)[-prefix:]
+                    row[prefix : prefix + 1024] = number  # red
+                    row[prefix + 2048 + 31] = 255  # blue, at the end of the first line
+                    number += 1
+                (path / file).write_bytes(rows.tobytes())
+                sums.setdefault(split, {})[file] = hashlib.sha1(rows.tobytes()).hexdigest()
+        monkeypatch.setitem(cifar.FILES, name, (folder, prefix, sums))
+        folders[name] = path
+    return folders
+
+
+def sentence(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 500
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return text
+
+
+def test_importing_the_package_does_not_import_tfds():
+    code = "import sys, keras_elu.data; sys.exit('tensorflow_datasets' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_digits_prepares_itself_and_holds_every_image_of_scikit_learn(tmp_path, capfd):
+    assert not data.is_prepared("digits", tmp_path)
+    dataset = data.load("digits", data_dir=tmp_path / "new")
+    assert data.is_prepared("digits", tmp_path / "new")
+    assert dataset.examples == {"train": 1237, "validation": 200, "test": 360}
+    assert dataset.classes == 10
+    assert dataset.image_shape == (8, 8, 1)
+    assert "tensorflow_datasets" not in capfd.readouterr().out
+    splits = {}
+    for split in dataset.examples:
+        batches = list(dataset.evaluation(split, 100))
+        images = np.concatenate([x for x, _ in batches])
+        splits[split] = images, np.concatenate([y for _, y in batches])
+    assert np.bincount(splits["test"][1]).tolist() == [36] * 10
+    images = np.concatenate([x for x, _ in splits.values()]).reshape(-1, 64)
+    labels = np.concatenate([y for _, y in splits.values()])
+    source = sklearn.datasets.load_digits()
+    ours = sorted((*np.rint(x * 16).astype(int), y) for x, y in zip(images, labels, strict=True))
+    assert ours == sorted(
+        (*x.astype(int), y) for x, y in zip(source.data, source.target, strict=True)
+    )
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["digits"]
+
+
+def test_a_prepared_set_is_read_whatever_the_manual_dir(tmp_path):
+    data.load("digits", data_dir=tmp_path)
+    stamp = (tmp_path / "digits" / "1.0.0").stat().st_mtime_ns
+    assert data.load("digits", data_dir=tmp_path, manual_dir="/nowhere").examples["test"] == 360
+    assert (tmp_path / "digits" / "1.0.0").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_read_from_its_binary_files_wherever_they_sensibly_lie(
+    name, made_up_cifar, tmp_path
+):
+    inside = made_up_cifar[name]
+    for manual_dir in (inside, inside.parent, inside.parent.parent):
+        dataset = data.load(
+            name, data_dir=tmp_path / "none", manual_dir=manual_dir, validation_examples=1
+        )
+        files = 5 if name == "cifar10" else 1
+        assert dataset.examples == {"train": 2 * files - 1, "validation": 1, "test": 2}
+        ((images, labels),) = dataset.evaluation("train", 100)
+        assert labels.numpy().tolist() == list(range(2 * files - 1))
+        np.testing.assert_allclose(images[:, 5, 7, 0], labels.numpy() / 255, rtol=1e-6)
+        assert images.numpy()[:, 0, 31, 2].tolist() == [1.0] * len(labels)
+        assert np.count_nonzero(images[..., 2]) == len(labels)
+        ((_, labels),) = dataset.evaluation("validation", 100)
+        assert labels.numpy().tolist() == [2 * files - 1]
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_binary_file_is_refused_by_name(made_up_cifar, tmp_path):
+    folder = made_up_cifar["cifar10"]
+    file = folder / "data_batch_3.bin"
+    good = file.read_bytes()
+    flipped = bytearray(good)
+    flipped[1234] ^= 1
+    for content in (bytes(flipped), good[:-1], b""):
+        file.write_bytes(content)
+        with pytest.raises(
+            data.NotFound, match=r"data_batch_3\.bin is not the published file"
+        ) as caught:
+            data.load("cifar10", data_dir=tmp_path / "none", manual_dir=folder)
+        sentence(caught)
+    file.unlink()
+    with pytest.raises(data.NotFound, match=r"data_batch_3\.bin cannot be read") as caught:
+        data.load("cifar10", data_dir=tmp_path / "none", manual_dir=folder)
+    sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz"),
+        ("fashion_mnist", "train-images-idx3-ubyte.gz"),
+        ("cifar10", "cifar-10-binary.tar.gz or the extracted folder cifar-10-batches-bin"),
+        ("cifar100", "cifar-100-binary.tar.gz or the extracted folder cifar-100-binary"),
+        ("imagenet2012", "ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar"),
+        ("imagenette", "imagenette2.tgz"),
+        ("kmnist", "train-images-idx3-ubyte.gz"),
+    ],
+)
+def test_what_is_missing_gets_one_sentence_with_the_ways_to_get_it(name, wanted, tmp_path):
+    folder, empty = tmp_path / "data" / "new", tmp_path / "empty"
+    empty.mkdir()
+    for manual_dir in (None, empty):
+        with pytest.raises(data.NotFound) as caught:
+            data.load(name, data_dir=folder, manual_dir=manual_dir)
+        text = sentence(caught)
+        assert name in text
+        assert wanted in text
+        assert str(folder) in text
+        assert str(empty) in text if manual_dir else "manual_dir" in text
+        assert not (tmp_path / "data").exists()
+    assert not data.is_prepared(name, folder)
+
+
+def bytes_of_idx(images=3):
+    return gzip.compress(b"\0\0\x08\x03" + bytes(12) + bytes(784 * images))
+
+
+@pytest.mark.parametrize("subfolder", ["", "mnist"])
+def test_archives_that_are_not_the_originals_are_refused_by_name(subfolder, tmp_path):
+    folder = tmp_path / "archives" / subfolder
+    folder.mkdir(parents=True)
+    for file in loading.IDX:
+        (folder / file).write_bytes(bytes_of_idx())
+    with pytest.raises(
+        data.NotFound, match=r"t10k-images-idx3-ubyte\.gz is not the original"
+    ) as caught:
+        data.load("mnist", data_dir=tmp_path / "new", manual_dir=tmp_path / "archives")
+    sentence(caught)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_archive_that_only_fails_while_it_is_read_leaves_nothing_behind(tmp_path, monkeypatch):
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    for name in ("train", "val"):
+        with tarfile.open(folder / f"ILSVRC2012_img_{name}.tar", "w") as tar:
+            tar.addfile(tarfile.TarInfo("n01440764.tar"), io.BytesIO())
+    with pytest.raises(
+        data.NotFound, match=r"ILSVRC2012_img_train\.tar is not the original"
+    ) as caught:
+        data.load("imagenet2012", data_dir=tmp_path / "new", manual_dir=folder)
+    sentence(caught)
+    monkeypatch.setattr(loading, "_archives", lambda builder, manual: manual)
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[:700])
+    with pytest.raises(data.NotFound, match="imagenet2012 cannot be prepared from") as caught:
+        data.load("imagenet2012", data_dir=tmp_path / "new", manual_dir=folder)
+    sentence(caught)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_failure_in_the_middle_leaves_an_existing_folder_as_it_was(tmp_path, monkeypatch):
+    from keras_elu.data import digits
+
+    data.load("digits", data_dir=tmp_path)
+    shutil.rmtree(tmp_path / "digits")
+    (tmp_path / "mine").write_text("mine")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+
+        def fail(self, images, labels, indices, error=error):
+            yield 0, {"image": images[0], "label": 0}
+            raise error
+
+        monkeypatch.setattr(digits.Digits, "_generate_examples", fail)
+        with pytest.raises((data.NotFound, KeyboardInterrupt)):
+            data.load("digits", data_dir=tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("inside", ["", "folder"])
+def test_a_file_in_the_way_of_data_dir_gets_one_sentence(inside, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(data.NotFound, match="data_dir") as caught:
+        data.load("digits", data_dir=tmp_path / "file" / inside)
+    assert str(tmp_path / "file") in sentence(caught)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_manual_dir_that_is_no_folder_gets_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for manual_dir in (tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(data.NotFound, match="is not a folder; name the one that") as caught:
+            data.load("mnist", data_dir=tmp_path, manual_dir=manual_dir)
+        assert str(manual_dir) in sentence(caught)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifra10", "There is no data set 'cifra10'; did you mean 'cifar10'?"),
+        ("Digits", "did you mean 'digits'?"),
+        ("", "There is no data set ''"),
+        ("qqqqqqqq", "There is no data set 'qqqqqqqq'; Use one of digits, mnist"),
+        ("../etc", "There is no data set '../etc'"),
+        (7, "There is no data set 7"),
+        ("cifar10/nonsense", "TFDS refuses 'cifar10/nonsense'"),
+        ("cifar10:9.9.9", "TFDS refuses 'cifar10:9.9.9'"),
+        ("coco", "coco is not an image-classification set"),
+        ("imdb_reviews", "imdb_reviews is not an image-classification set"),
+    ],
+)
+def test_unknown_names_get_one_sentence(name, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        data.load(name, data_dir=tmp_path / "new")
+    sentence(caught)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, True, "7", 1437, 10**9])
+def test_validation_examples_must_leave_some_to_train_on(count, tmp_path):
+    with pytest.raises(ValueError, match=f"validation_examples is {count!r}") as caught:
+        data.load("digits", data_dir=tmp_path, validation_examples=count)
+    sentence(caught)
+
+
+def test_without_held_out_images_validation_is_the_test_split(tmp_path):
+    dataset = data.load("digits", data_dir=tmp_path, validation_examples=0)
+    assert dataset.examples == {"train": 1437, "validation": 360, "test": 360}
+    one, other = (next(iter(dataset.evaluation(s, 360)))[0] for s in ("validation", "test"))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_synthetic_needs_no_folder():
+    assert data.load("synthetic").examples["train"] == 4096
+    assert data.is_prepared("synthetic")
+    assert "synthetic" in data.names()
+
+
+def test_a_slow_network_is_not_retried_for_minutes(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda *_, **__: calls.append(1) or (_ for _ in ()).throw(TimeoutError("timed out")),
+    )
+    with pytest.raises(data.NotFound, match="cannot be reached"):
+        data.load("cifar10", data_dir=tmp_path)
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
+@real_data
+def test_the_real_mnist_is_prepared_from_its_archives_and_is_not_fashion_mnist(tmp_path):
+    manual_dir = pathlib.Path(REAL)
+    dataset = data.load("mnist", data_dir=tmp_path, manual_dir=manual_dir)
+    assert dataset.examples == {"train": 50_000, "validation": 10_000, "test": 10_000}
+    labels = np.concatenate([y for _, y in dataset.evaluation("test", 1000)])
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    with pytest.raises(data.NotFound, match="is not the original archive of fashion_mnist"):
+        data.load("fashion_mnist", data_dir=tmp_path, manual_dir=manual_dir / "mnist")
+    assert [p.name for p in tmp_path.iterdir()] == ["mnist"]
+    with gzip.open(manual_dir / "mnist" / "t10k-images-idx3-ubyte.gz") as file:
+        raw = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 784)
+    images = np.concatenate([x for x, _ in dataset.evaluation("test", 1000)]).reshape(-1, 784)
+    images = np.rint(images * 255).astype(np.uint8)
+    assert sorted(map(bytes, images)) == sorted(map(bytes, raw))
+
+
+@real_data
+@pytest.mark.parametrize(("name", "each"), [("cifar10", 1000), ("cifar100", 100)])
+def test_the_real_cifar_is_balanced(name, each, tmp_path):
+    dataset = data.load(name, data_dir=tmp_path, manual_dir=REAL)
+    assert dataset.examples == {"train": 45_000, "validation": 5_000, "test": 10_000}
+    labels = np.concatenate([y for _, y in dataset.evaluation("test", 1000)])
+    assert np.bincount(labels).tolist() == [each] * dataset.classes
+
+
+@pytest.mark.slow
+@real_data
+def test_cifar10_prepared_by_tfds_is_in_the_order_of_the_binary_files(tmp_path, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-bin"
+    shutil.copytree(pathlib.Path(REAL) / "cifar10" / folder.name, folder)
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij"))
+    archive = tmp_path / "archives" / "cifar-10-binary.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(folder, folder.name)
+    url = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    infos = tfds.builder("cifar10").url_infos
+    monkeypatch.setitem(infos, url, tfds.core.download.checksums.compute_url_info(archive))
+    ways = {"data_dir": tmp_path / "new", "manual_dir": archive.parent}, {"manual_dir": folder}
+    for split in ("train", "validation", "test"):
+        pairs = [data.load("cifar10", **way).evaluation(split, 5000) for way in ways]
+        for (x, y), (x_binary, y_binary) in zip(*pairs, strict=True):
+            np.testing.assert_array_equal(x, x_binary)
+            np.testing.assert_array_equal(y, y_binary)
