@@ -62,6 +62,18 @@ def test_half_precision_is_within_one_ulp_at_every_finite_number(dtype, alpha, j
     assert distance(slope, gradient).max() <= 1
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(("dtype", "count"), [(BFLOAT16, 487), (np.dtype(np.float16), 178)])
+def test_keras_loses_the_gradient_at_as_many_numbers(dtype, count):
+    # What we are measured against; TensorFlow 2.22 is to mend its kernel.
+    # https://github.com/tensorflow/tensorflow/issues/124902
+    x = finite_numbers(dtype)
+    _, slope, _ = differentiate(keras.layers.ELU(dtype=dtype.name), x)
+    _, gradient = oracle(x.astype(np.float64), 1.0)
+    normal = gradient >= (TINY if dtype == BFLOAT16 else 2.0**-14)
+    assert ((slope == 0) & normal).sum() == count
+
+
 @pytest.mark.parametrize("jit_compile", MODES)
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_float32_is_within_eight_ulps_at_normal_numbers(alpha, jit_compile):

@@ -1,0 +1,72 @@
+"""Classifies small images with the paper's convolutional networks.
+
+The images are contrast-normalised and whitened (GCN and ZCA), and padded, cropped and flipped.
+
+Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), sections 4.2 and 4.3.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from keras_elu import data, models, schedules, training
+
+DEFAULTS = {
+    # 165,000 steps for 50,000 images, as in the paper; the learning rate of the residual network
+    # is for --network elu_resnet to be given.
+    "cifar100": {"batch_size": 100, "learning_rate": 0.01, "epochs": 330},
+    "digits": {"batch_size": 50, "learning_rate": 0.01, "epochs": 15},
+}
+SOURCE = (
+    "To train on CIFAR-100: --dataset cifar100 downloads it (170 MB), --dataset cifar100 "
+    "--manual_dir FOLDER takes its archive or its binary files from FOLDER; cifar10 likewise."
+)
+NETWORKS = {
+    "elu_cifar_11": models.elu_cifar_11,
+    "elu_cifar_18": models.elu_cifar_18,
+    "elu_resnet": models.elu_resnet,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(training.Config):
+    """What the recipe can be told, besides what all can."""
+
+    network: Literal["elu_cifar_11", "elu_cifar_18", "elu_resnet"] = "elu_cifar_11"
+    """Network: the paper's with 11 or 18 layers, or a residual one with 20."""
+
+
+def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
+    """Returns the network and the arguments of its `compile`."""
+    model = NETWORKS[config.network](
+        input_shape=dataset.image_shape,
+        classes=dataset.classes,
+        activation=training.activation(config),
+        kernel_initializer="he_normal",
+    )
+    return model, {
+        "optimizer": keras.optimizers.SGD(learning_rate(config, steps), momentum=0.9),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": ["accuracy"],
+    }
+
+
+def learning_rate(config: Config, steps: int) -> schedules.PiecewiseConstant:
+    """Returns the paper's schedule over `steps`, from the config's learning rate on."""
+    paper = schedules.elu_cifar_11(steps)
+    factor = config.learning_rate / paper.values[0]
+    return schedules.PiecewiseConstant(paper.boundaries, [factor * rate for rate in paper.values])
+
+
+def datasets(
+    config: Config, dataset: data.Dataset, replicas: int
+) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+    """Returns the training, validation and test pipelines."""
+    batch_size, preprocess = config.batch_size, "whiten"
+    return (
+        dataset.training(batch_size, seed=config.seed, preprocess=preprocess),
+        dataset.evaluation("validation", batch_size, replicas=replicas, preprocess=preprocess),
+        dataset.evaluation("test", batch_size, replicas=replicas, preprocess=preprocess),
+    )

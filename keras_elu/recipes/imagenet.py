@@ -1,0 +1,74 @@
+"""Classifies photographs with the paper's network of 15 layers and a spatial pyramid.
+
+Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 4.4.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_elu import data, models, schedules, training
+
+# The paper gives neither batch size nor learning rate for ImageNet: these are chosen. The digits
+# are small and few, and so is their network.
+DEFAULTS = {
+    "imagenet2012": {"batch_size": 256, "learning_rate": 0.01, "epochs": 60, "width": 1.0},
+    "digits": {
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "epochs": 15,
+        "image_size": 32,
+        "width": 0.125,
+    },
+}
+SOURCE = (
+    "To train on ImageNet: --dataset imagenet2012 --manual_dir FOLDER, where FOLDER holds "
+    "ILSVRC2012_img_train.tar\nand ILSVRC2012_img_val.tar, which https://image-net.org gives to "
+    "registered users."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(training.Config):
+    """What the recipe can be told, besides what all can."""
+
+    image_size: training.IntByDataset = None
+    """Height and width in pixels to which images are resized. None: as stored, 224 if they vary."""
+    width: training.FloatByDataset = None
+    """Factor on the units of every hidden layer; 1 is the paper's network."""
+
+
+def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
+    """Returns the network and the arguments of its `compile`."""
+    *size, channels = dataset.image_shape
+    if config.image_size is not None:
+        size = (config.image_size, config.image_size)
+    model = models.elu_imagenet_15(
+        input_shape=(*size, channels),  # None where it varies: the pyramid takes any size
+        classes=dataset.classes,
+        activation=training.activation(config),
+        width=config.width,
+    )
+    metrics = ["accuracy"]
+    if dataset.classes >= 100:
+        metrics += [keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy")]
+    rate = schedules.Cosine(config.learning_rate, steps, warmup_steps=steps // 20)
+    return model, {
+        "optimizer": keras.optimizers.SGD(rate, momentum=0.9),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": metrics,
+    }
+
+
+def datasets(
+    config: Config, dataset: data.Dataset, replicas: int
+) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+    """Returns the training, validation and test pipelines."""
+    batch_size, image_size = config.batch_size, config.image_size
+    return (
+        dataset.training(batch_size, seed=config.seed, image_size=image_size),
+        dataset.evaluation("validation", batch_size, replicas=replicas, image_size=image_size),
+        dataset.evaluation("test", batch_size, replicas=replicas, image_size=image_size),
+    )

@@ -1,0 +1,52 @@
+"""Classifies digits with the paper's fully connected network of 8 layers of 128 units.
+
+Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 4.1.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_elu import data, models, training
+
+DEFAULTS = {
+    "mnist": {"batch_size": 64, "learning_rate": 0.01, "epochs": 30},  # the paper: 300 epochs
+    "digits": {"batch_size": 64, "learning_rate": 0.01, "epochs": 100},
+}
+SOURCE = (
+    "To train on MNIST: --dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER "
+    "takes its four archives from FOLDER."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(training.Config):
+    """What the recipe can be told; it has no flags of its own."""
+
+
+def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
+    """Returns the network and the arguments of its `compile`."""
+    model = models.mnist_mlp(
+        input_shape=dataset.image_shape,
+        classes=dataset.classes,
+        activation=training.activation(config),
+        kernel_initializer="he_uniform",
+    )
+    return model, {
+        "optimizer": keras.optimizers.SGD(config.learning_rate),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "metrics": ["accuracy"],
+    }
+
+
+def datasets(
+    config: Config, dataset: data.Dataset, replicas: int
+) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
+    """Returns the training, validation and test pipelines."""
+    return (
+        dataset.training(config.batch_size, seed=config.seed, augment=False),
+        dataset.evaluation("validation", config.batch_size, replicas=replicas),
+        dataset.evaluation("test", config.batch_size, replicas=replicas),
+    )

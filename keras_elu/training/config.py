@@ -1,0 +1,116 @@
+"""What every run can be told; one spelling for field, flag and JSON key."""
+
+import dataclasses
+import functools
+import math
+import types
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+import keras
+import tyro
+
+from keras_elu import data, layers
+
+_BY_DATASET = "(default: depends on the data set, see above)"
+IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_BY_DATASET)]
+FloatByDataset = Annotated[
+    float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=_BY_DATASET)
+]
+_OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+_OptionalText = Annotated[str | None, tyro.conf.arg(metavar="STR")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The part of a configuration that all recipes share."""
+
+    dataset: str = "auto"
+    """Data set by name, such as mnist, cifar10, imagenet2012 or digits.
+    auto: the recipe's own where it is prepared, otherwise the embedded digits."""
+    data_dir: _OptionalText = None
+    """Folder of the prepared data sets. None: ~/tensorflow_datasets."""
+    manual_dir: _OptionalText = None
+    """Folder of the original archives, to prepare a data set without a download."""
+    strategy: Literal["default", "mirrored"] = "default"
+    """default: one device.
+    mirrored: every GPU, or every logical CPU device where there is no GPU."""
+    virtual_devices: _OptionalInt = None
+    """Logical devices to split the CPU into. None: one."""
+    jit_compile: Literal["auto", "on", "off"] = "auto"
+    """Whether XLA compiles the training step.
+    auto: on for a single GPU; off on the CPU, where it is slower, and on several replicas."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Data type of the computations; variables are always float32."""
+    activation: str = "elu"
+    """Activation of the hidden layers: elu, parametric_elu, shifted_relu, relu, leaky_relu, celu,
+    gelu, selu or silu."""
+    alpha: float = 1.0
+    """Alpha of elu, at the start of parametric_elu; a positive number."""
+    batch_size: IntByDataset = None
+    """Images a step, over all replicas."""
+    learning_rate: FloatByDataset = None
+    """Learning rate; its peak, where the recipe has a schedule."""
+    epochs: IntByDataset = None
+    """Passes over the training images."""
+    steps_per_epoch: _OptionalInt = None
+    """Steps an epoch. None: all training images once, less an incomplete last batch."""
+    steps_per_execution: int = 1
+    """Steps that run without a return to Python."""
+    validation_examples: _OptionalInt = None
+    """Images held out of the training set for validation. None: the data set's own choice."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the images and the drop-out."""
+    run_dir: _OptionalText = None
+    """Folder of the run. None: runs/RECIPE-DATASET-TIME."""
+    config: _OptionalText = None
+    """config.json of a run to repeat; flags beside it override it."""
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def resolve(recipe: types.ModuleType, config: AnyConfig) -> AnyConfig:
+    """Returns `config` with the data set named and all that depends on it filled in."""
+    name = config.dataset
+    if name == "auto":
+        name = own_dataset(recipe)
+        name = name if data.is_prepared(name, config.data_dir) else "digits"
+    defaults = recipe.DEFAULTS.get(name, recipe.DEFAULTS[own_dataset(recipe)])
+    missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
+    return dataclasses.replace(config, dataset=name, **missing)
+
+
+def own_dataset(recipe: types.ModuleType) -> str:
+    """Returns the data set that the recipe was made for, the first of its table of defaults."""
+    return next(iter(recipe.DEFAULTS))
+
+
+def check(config: Config) -> None:
+    """Raises `ValueError` with one sentence for a value that no run could use."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        may_be_zero = field.name in ("seed", "validation_examples")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
+            kind = "a whole number from 0" if may_be_zero else "a positive number"
+            raise ValueError(f"--{field.name} must be {kind}, not {value}.")
+    activation(config)()
+
+
+def activation(config: Config) -> Callable[[], keras.layers.Layer]:
+    """Returns the function that makes the hidden layers' activations.
+
+    Raises:
+        ValueError: If there is no such activation, or it has no alpha and one is given.
+    """
+    make = layers.get(config.activation)
+    if config.activation in ("elu", "parametric_elu"):
+        return functools.partial(make, alpha=config.alpha)
+    if config.alpha != Config.alpha:
+        raise ValueError(
+            f"--alpha {config.alpha} has no meaning for --activation {config.activation}: it is "
+            "for elu and parametric_elu."
+        )
+    return make

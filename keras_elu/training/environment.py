@@ -1,0 +1,56 @@
+"""Where a result was obtained: enough to obtain it again."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+import keras_elu
+
+
+def describe() -> dict[str, Any]:
+    """Returns command, commit, versions and devices of this process, as JSON can hold them."""
+    return {
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "arguments": sys.argv,
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), "keras_elu": keras_elu.__version__}
+        | {
+            name: importlib.metadata.version(name)
+            for name in ("keras", "numpy", "tensorflow", "tensorflow-datasets")
+        },
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "devices": [
+            {"name": device.name} | tf.config.experimental.get_device_details(device)
+            for device in tf.config.list_physical_devices()
+        ],
+        "logical_devices": [device.name for device in tf.config.list_logical_devices()],
+    }
+
+
+def _processor() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that this code lies in, if it lies in one."""
+    checkout = pathlib.Path(keras_elu.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,95 @@
+"""What a run shows while it trains: a bar on a terminal, and one line for every epoch."""
+
+import math
+import sys
+import time
+
+import keras
+import tqdm
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows how far the run is and how fast; `images_per_second` joins the logs of every epoch.
+
+    The speed is that of the training steps, without the first call, which compiles, and without
+    validation. Callbacks that come later in the list find it in their logs.
+
+    Args:
+        batch_size: Images a step, over all replicas.
+        steps: Steps in an epoch.
+        epochs: Number of epochs.
+    """
+
+    def __init__(self, batch_size: int, steps: int, epochs: int):
+        super().__init__()
+        self._batch_size, self._steps, self._epochs = batch_size, steps, epochs
+        self._images, self._seconds = 0, 0.0  # measured, over all epochs
+        self._first_call_ended = None
+
+    @property
+    def images_per_second(self) -> float:
+        """Average over the run; NaN before the second call of the training step."""
+        return self._images / self._seconds if self._seconds else math.nan
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._steps_done = epoch, 0
+        self._images_before, self._seconds_before = self._images, self._seconds
+        self._mark = time.perf_counter()
+        self._bar = tqdm.tqdm(
+            total=self._steps,
+            desc=self._title(),
+            bar_format="{desc} {percentage:3.0f}% |{bar:20}|{postfix}",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        steps, self._steps_done = batch + 1 - self._steps_done, batch + 1
+        if self._first_call_ended is None:
+            self._first_call_ended, self._first_call_steps = now, steps
+        else:
+            self._images += steps * self._batch_size
+            self._seconds += now - self._mark
+        self._mark = now
+        self._bar.set_postfix_str(self._text(logs), refresh=False)
+        self._bar.update(steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._bar.close()
+        print(self._title(), self._text(logs), flush=True)
+        logs["images_per_second"] = self._speed()
+
+    def _title(self) -> str:
+        width = len(str(self._epochs))
+        return f"epoch {self._epoch + 1:{width}}/{self._epochs}"
+
+    def _speed(self) -> float:
+        seconds = self._seconds - self._seconds_before
+        return (self._images - self._images_before) / seconds if seconds else math.nan
+
+    def _text(self, logs) -> str:
+        speed = f"{self._speed():,.0f} images/s"
+        return "  ".join([metrics_text(logs), speed, f"{self._left()} left"])
+
+    def _left(self) -> str:
+        done = self._epoch * self._steps + self._steps_done
+        measured = done - self._first_call_steps
+        if not measured:
+            return "?"
+        a_step = (time.perf_counter() - self._first_call_ended) / measured
+        return tqdm.tqdm.format_interval(a_step * (self._steps * self._epochs - done))
+
+
+def metrics_text(metrics: dict[str, float]) -> str:
+    """Returns metrics as text, the loss first, validation last, accuracies in percent.
+
+    Example:
+
+    >>> metrics_text({"accuracy": 0.98765, "loss": 0.0123456, "val_loss": 1.0})
+    'loss 0.01235  accuracy 98.77%  val_loss 1'
+    """
+    ordered = sorted(metrics, key=lambda name: (name.startswith("val_"), "loss" not in name))
+    return "  ".join(
+        f"{name} {metrics[name]:{'.2%' if 'accuracy' in name else '.4g'}}" for name in ordered
+    )

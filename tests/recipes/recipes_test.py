@@ -1,0 +1,139 @@
+"""What is trained: every recipe on small data, and what the paper fixes."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_elu import data, layers
+from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+from keras_elu.training import command_line, config
+
+RECIPES = (autoencoder, cifar, imagenet, mnist)
+
+
+def settings(recipe, **changes):
+    small = {"batch_size": 8, "epochs": 1, "dataset": "synthetic"}
+    small |= {"width": 1 / 64} if recipe is imagenet else {}
+    return config.resolve(recipe, dataclasses.replace(recipe.Config(), **small | changes))
+
+
+def images(channels=3, size=8, classes=10):
+    return data.synthetic(image_shape=(size, size, channels), classes=classes, examples=32)
+
+
+def compiled(recipe, dataset, steps=10, **changes):
+    model, arguments = recipe.build(settings(recipe, **changes), dataset, steps)
+    model.compile(**arguments)
+    return model
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+def test_a_step_changes_all_weights_and_its_model_survives_saving(recipe, tmp_path):
+    dataset = images()
+    model = compiled(recipe, dataset, learning_rate=1e-4)
+    training, validation, test = recipe.datasets(settings(recipe), dataset, 1)
+    before = [w.numpy() for w in model.trainable_weights]
+    model.fit(training, steps_per_epoch=2, verbose=0, shuffle=False)
+    after = [w.numpy() for w in model.trainable_weights]
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    assert validation.cardinality() == test.cardinality() == 1
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(test, verbose=0) == model.evaluate(test, verbose=0)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+def test_the_activation_and_its_alpha_are_the_configs(recipe):
+    for changes, kind in (
+        ({"alpha": 0.5}, layers.ELU),
+        ({"activation": "relu"}, keras.layers.ReLU),
+    ):
+        model, _ = recipe.build(settings(recipe, **changes), images(), 10)
+        found = [layer for layer in model.layers if layer.name.startswith("activation")]
+        assert found
+        assert all(type(layer) is kind for layer in found)
+        if "alpha" in changes:
+            assert {float(layer.get_config()["alpha"]) for layer in found} == {0.5}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+def test_equal_seeds_give_equal_training_images(recipe):
+    def first(seed):
+        training, *_ = recipe.datasets(settings(recipe, seed=seed), dataset, 1)
+        return next(iter(training))[0].numpy()
+
+    dataset = images()
+    assert (first(1) == first(1)).all()
+    assert (first(1) != first(2)).any()
+
+
+def test_mnist_is_the_papers():
+    model = compiled(mnist, images(channels=1, size=28))
+    assert model.count_params() == 217_354
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert model.optimizer.momentum == 0
+    assert float(model.optimizer.learning_rate) == np.float32(0.01)
+    kernel = model.layers[2].kernel.numpy()  # he_uniform: +-sqrt(6 / fan-in), evenly
+    assert kernel.shape == (784, 128)
+    assert 0.99 < abs(kernel).max() / np.sqrt(6 / 784) <= 1
+    assert np.isclose(kernel.std(), np.sqrt(2 / 784), rtol=0.02)
+
+
+def test_the_autoencoders_loss_is_half_the_squared_error_summed_over_the_pixels():
+    dataset = images(channels=1, size=28)
+    model = compiled(autoencoder, dataset)
+    _, validation, _ = autoencoder.datasets(settings(autoencoder), dataset, 1)
+    ((x, target),) = validation.as_numpy_iterator()
+    assert (x == target).all()
+    error = model.predict(x, verbose=0) - x
+    expected = np.square(error.astype("float64")).sum() / 2 / len(x)
+    assert np.isclose(model.evaluate(validation, verbose=0), expected, rtol=1e-5)
+
+
+def test_cifar_is_the_papers():
+    model = compiled(cifar, images(size=32, classes=100), steps=165_000)
+    assert model.count_params() == 1_669_028
+    assert model.optimizer.momentum == 0.9
+    rates = [
+        float(cifar.learning_rate(settings(cifar), 165_000)(step))
+        for step in (0, 34_999, 35_000, 84_999, 85_000, 134_999, 135_000, 200_000)
+    ]
+    assert np.allclose(rates, [0.01, 0.01, 0.005, 0.005, 0.0005, 0.0005, 0.00005, 0.00005])
+
+
+def test_cifars_schedule_follows_its_length_and_its_learning_rate():
+    rate = cifar.learning_rate(settings(cifar, learning_rate=0.1), 330)
+    assert np.allclose([float(rate(step)) for step in (69, 70, 329)], [0.1, 0.05, 0.0005])
+
+
+def test_cifar_whitens():
+    training, *_ = cifar.datasets(settings(cifar), images(), 1)
+    batch = next(iter(training))[0].numpy()
+    assert batch.min() < -0.5  # pixels / 255 are not
+
+
+@pytest.mark.parametrize("network", cifar.NETWORKS)
+def test_cifars_networks_have_the_classes_of_the_data(network):
+    if network == "elu_cifar_18":
+        pytest.skip("39 million parameters; tests/models has it")
+    model, _ = cifar.build(settings(cifar, network=network), images(classes=7), 10)
+    assert model.output_shape == (None, 7)
+
+
+def test_imagenet_takes_photographs_of_any_size():
+    dataset = images()
+    dataset.image_shape = (None, None, 3)
+    model, _ = imagenet.build(settings(imagenet), dataset, 10)
+    assert model.input_shape == (None, None, None, 3)
+    resized, _ = imagenet.build(settings(imagenet, image_size=40), dataset, 10)
+    assert resized.input_shape == (None, 40, 40, 3)
+    assert model(tf.zeros((1, 70, 50, 3))).shape == (1, 10)
+
+
+def test_imagenets_top_five_are_counted_from_a_hundred_classes_on():
+    for classes, expected in ((99, 1), (100, 2)):
+        _, arguments = imagenet.build(settings(imagenet), images(classes=classes), 10)
+        assert len(arguments["metrics"]) == expected

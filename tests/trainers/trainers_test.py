@@ -1,0 +1,149 @@
+"""The real commands, shrunk by their flags."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+SHORT = ("--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 16)
+FILES = {"config.json", "environment.json", "history.csv", "model.keras", "result.json"}
+# TensorFlow's own lines, which no setting of it silences.
+TENSORFLOW = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|To enable the following")
+
+
+def said(process):
+    """The lines on stderr, less TensorFlow's."""
+    return [line for line in process.stderr.splitlines() if not TENSORFLOW.match(line)]
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def losses(folder):
+    with (folder / "history.csv").open() as file:
+        return [(row["loss"], row["val_loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def first(trainer, tmp_path_factory):
+    """The folder of a run of trainers/mnist.py."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    done = trainer("mnist", "--run_dir", folder, *SHORT, "--seed", 3, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_says_what_it_does_and_what_came_of_it(first):
+    folder, done = first
+    lines = done.stdout.splitlines()
+    assert said(done) == []
+    assert set(lines[0]) == {"*"}
+    assert "mnist is not prepared here: THIS RUN TRAINS ON THE 1,797 EMBEDDED DIGITS" in lines[1]
+    assert "--dataset mnist" in lines[2]
+    assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[-4].startswith("test ")
+    assert str(folder) in lines[-2]
+    assert f"tensorboard.main --logdir {folder.parent}" in lines[-1]
+
+
+def test_a_run_fills_its_folder(first):
+    folder, _ = first
+    assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}
+    for split in ("train", "validation"):
+        assert list((folder / "tensorboard" / split).glob("events.*"))
+    result = read(folder / "result.json")
+    assert (result["dataset"], result["epochs"], result["steps"]) == ("digits", 2, 4)
+    assert result["parameters"] == 64 * 128 + 128 + 7 * (128 * 128 + 128) + 128 * 10 + 10
+    assert result["images_per_second"] > 0
+    for split in ("training", "validation", "test"):
+        assert 0 <= result[split]["accuracy"] <= 1
+    assert len(losses(folder)) == 2
+
+
+def test_a_repeated_run_gives_the_same_losses_and_flags_override_its_config(
+    first, trainer, tmp_path
+):
+    flags = ("--config", first[0] / "config.json", "--run_dir")
+    done = trainer("mnist", *flags, "same", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "same") == losses(first[0])
+    assert read(tmp_path / "same" / "config.json") == read(first[0] / "config.json")
+    done = trainer("mnist", *flags, "other", "--seed", 4, "--epochs", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "other")[0] != losses(first[0])[0]
+
+
+def test_a_finished_run_is_not_repeated_in_its_folder_and_another_is_refused(
+    first, trainer, tmp_path
+):
+    before = {path: path.stat().st_mtime_ns for path in first[0].rglob("*")}
+    flags = ("--run_dir", first[0], "--config", first[0] / "config.json")
+    done = trainer("mnist", *flags, cwd=tmp_path)
+    assert (done.returncode, said(done)) == (0, [])
+    assert "finished" in done.stdout
+    refused = trainer("mnist", *flags, "--alpha", 0.5, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "another alpha, 1.0 instead of 0.5" in said(refused)[0]
+    assert {path: path.stat().st_mtime_ns for path in first[0].rglob("*")} == before
+
+
+MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
+RUNS = {
+    "autoencoder": (),
+    "cifar": ("--jit_compile", "off", "--activation", "parametric_elu", "--alpha", 0.5),
+    "imagenet": (*MIRRORED, "--width", 1 / 64, "--precision", "mixed_bfloat16"),
+}
+LOAD = """
+import sys, keras, keras_elu
+model = keras.saving.load_model(sys.argv[1])
+print(model.count_params(), len(model.optimizer.variables))
+"""
+
+
+@pytest.mark.parametrize(("name", "flags"), RUNS.items(), ids=RUNS)
+def test_every_trainer_runs_and_its_model_loads_in_a_plain_process(name, flags, trainer, tmp_path):
+    done = trainer(name, *SHORT, *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert said(done) == []
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}
+    assert folder.name.startswith(f"{name}-digits-")
+    assert f"replicas: {2 if 'mirrored' in flags else 1}," in done.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", LOAD, folder / "model.keras"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parameters, variables = map(int, loaded.stdout.split())
+    assert parameters == read(folder / "result.json")["parameters"]
+    assert variables > 0
+
+
+BAD = {
+    "an unknown flag": ("cifar", "--bogus", 1),
+    "an odd batch": ("imagenet", *MIRRORED, "--batch_size", 33),
+    "no archive": ("mnist", "--dataset", "mnist", "--manual_dir", "."),
+}
+
+
+@pytest.mark.parametrize("command", BAD.values(), ids=BAD)
+def test_a_wrong_command_ends_with_one_sentence_and_exit_code_2(command, trainer, tmp_path):
+    done = trainer(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = said(done)
+    assert line.startswith("error: ")
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_says_so_and_has_no_result(trainer, tmp_path):
+    flags = ("--dataset", "digits", "--learning_rate", 1e9, "--run_dir", "run")
+    done = trainer("mnist", *SHORT, *flags, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--learning_rate" in said(done)[-1]
+    assert not (tmp_path / "run" / "result.json").exists()

@@ -1,0 +1,135 @@
+"""The command line: what it accepts, and one sentence for everything else."""
+
+import json
+
+import pytest
+
+from keras_elu import training
+from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+from keras_elu.training import command_line
+
+RECIPES = (autoencoder, cifar, imagenet, mnist)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+def test_an_empty_command_line_is_the_default_config(recipe):
+    assert command_line.parse(recipe, []) == recipe.Config()
+
+
+def test_dashes_and_underscores_are_alike():
+    flags = ["--batch-size", "8", "--learning_rate=0.5", "--steps-per-epoch=3"]
+    config = command_line.parse(mnist, flags)
+    assert config == mnist.Config(batch_size=8, learning_rate=0.5, steps_per_epoch=3)
+
+
+def test_help_shows_every_flag_and_the_defaults_by_data_set(capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_line.parse(imagenet, ["--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    for field in imagenet.Config.__dataclass_fields__:
+        assert f"--{field}" in shown
+    assert "imagenet2012: batch_size 256" in shown
+
+
+def test_a_config_file_is_repeated_and_flags_beside_it_override_it(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"recipe": "mnist", "epochs": 7, "alpha": 0.5, "data_dir": None}))
+    config = command_line.parse(mnist, ["--config", str(file), "--alpha", "2"])
+    assert config == mnist.Config(config=str(file), epochs=7, alpha=2.0)
+
+
+FILES = {
+    "not JSON": ("epochs: 3", "is not JSON"),
+    "not an object": ("[3]", "JSON object"),
+    "an unknown key": ('{"epoch": 3}', "'epoch'"),
+    "a place": ('{"run_dir": "x"}', "'run_dir'"),
+    "a wrong type": ('{"epochs": "many"}', "--epochs"),
+    "a wrong choice": ('{"strategy": "mirror"}', "'mirror'"),
+    "another recipe's": ('{"recipe": "cifar"}', "'cifar'"),
+    "not text": (b"\xff\xfe\x00", "is not JSON"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), FILES.values(), ids=FILES)
+def test_a_wrong_config_file_gets_one_sentence(content, said, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match="config") as error:
+        command_line.parse(mnist, ["--config", str(file)])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+BAD = {
+    "an unknown flag": (["--bogus", "3"], "--bogus"),
+    "an abbreviated flag": (["--epo", "3"], "--epo"),
+    "a word": (["mnist"], "mnist"),
+    "a flag without its value": (["--epochs"], "--epochs"),
+    "an unknown data set": (["--dataset", "mnits"], "mnits"),
+    "an unknown activation": (["--activation", "elo"], "elo"),
+    "an unknown strategy": (["--strategy", "mirror"], "mirror"),
+    "an unknown precision": (["--precision", "float8"], "float8"),
+    "an unknown way to compile": (["--jit_compile", "yes"], "yes"),
+    "alpha 0": (["--alpha", "0"], "--alpha"),
+    "alpha negative": (["--alpha", "-1"], "--alpha"),
+    "alpha NaN": (["--alpha", "nan"], "--alpha"),
+    "alpha infinite": (["--alpha", "inf"], "--alpha"),
+    "alpha None": (["--alpha", "None"], "--alpha"),
+    "alpha a word": (["--alpha", "one"], "--alpha"),
+    "alpha empty": (["--alpha", ""], "--alpha"),
+    "alpha for an activation without": (["--alpha", "2", "--activation", "relu"], "relu"),
+    "batch size 0": (["--batch_size", "0"], "--batch_size"),
+    "a broken batch size": (["--batch_size", "3.5"], "--batch_size"),
+    "an odd batch for two replicas": (["--batch_size", "33", "--strategy", "mirrored"], "33"),
+    "more images a step than there are": (["--batch_size", "5000"], "5000"),
+    "epochs 0": (["--epochs", "0"], "--epochs"),
+    "steps 0": (["--steps_per_epoch", "0"], "--steps_per_epoch"),
+    "learning rate 0": (["--learning_rate", "0"], "--learning_rate"),
+    "learning rate NaN": (["--learning_rate", "nan"], "--learning_rate"),
+    "no virtual device": (["--virtual_devices", "0"], "--virtual_devices"),
+    "more virtual devices than this process has": (["--virtual_devices", "3"], "3"),
+    "a negative seed": (["--seed", "-1"], "--seed"),
+    "a seed above 32 bits": (["--seed", "4294967296"], "eed"),
+    "all images held out": (["--validation_examples", "1797"], "1797"),
+    "XLA on two replicas": (["--jit_compile", "on", "--strategy", "mirrored"], "--jit_compile"),
+    "two steps at once on two replicas": (
+        ["--steps_per_execution", "2", "--strategy", "mirrored"],
+        "--steps_per_execution",
+    ),
+    "a config file that is not there": (["--config", "none.json"], "none.json"),
+    "a run folder that is a file": (["--run_dir", "taken"], "taken"),
+    "a run folder below a file": (["--run_dir", "taken/run"], "taken"),
+    "a run folder that holds something else": (["--run_dir", "."], "--run_dir"),
+    "a run folder that cannot be made": (["--run_dir", "/proc/run"], "/proc/run"),
+    "archives that are not there": (["--dataset", "mnist", "--manual_dir", "."], "mnist"),
+    "an archive that is corrupt": (["--dataset", "mnist", "--manual_dir", "corrupt"], "mnist"),
+    "image size 0": (["--image_size", "0"], "--image_size"),
+    "width 0": (["--width", "0"], "--width"),
+    "width NaN": (["--width", "nan"], "--width"),
+}
+
+
+@pytest.mark.parametrize(("flags", "said"), BAD.values(), ids=BAD)
+def test_a_wrong_command_line_gets_one_sentence_and_nothing_is_made(
+    flags, said, tmp_path, monkeypatch, capsys, data_dir
+):
+    (tmp_path / "taken").write_text("a file")
+    (tmp_path / "corrupt").mkdir()
+    for split, count in (("train", 60_000), ("t10k", 10_000)):
+        for kind in ("images-idx3", "labels-idx1"):
+            (tmp_path / "corrupt" / f"{split}-{kind}-ubyte.gz").write_bytes(b"corrupt" * count)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    if "mnist" in flags:
+        data_dir = tmp_path / "data"
+    digits = [] if "--dataset" in flags else ["--dataset", "digits"]
+    with pytest.raises(SystemExit) as stop:
+        training.main(imagenet, [*digits, "--data_dir", str(data_dir), *flags])
+    shown = capsys.readouterr()
+    assert stop.value.code == 2
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,112 @@
+"""One folder, one config; and nothing half written."""
+
+import dataclasses
+import json
+
+import keras
+import pytest
+
+from keras_elu.recipes import imagenet, mnist
+from keras_elu.training import RunFolder, run_folder
+
+CONFIG = mnist.Config(dataset="digits", batch_size=8, learning_rate=0.1, epochs=2)
+
+
+def folder(path, recipe=mnist, **changes):
+    return RunFolder(recipe, dataclasses.replace(CONFIG, run_dir=str(path), **changes))
+
+
+def model():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+
+def test_a_folder_says_what_was_done_and_where(tmp_path):
+    made = folder(tmp_path / "new" / "run")
+    assert not made.path.exists()
+    made.start()
+    config = json.loads((made.path / "config.json").read_text())
+    assert config.pop("recipe") == "mnist"
+    assert mnist.Config(run_dir=str(made.path), **config) == dataclasses.replace(
+        CONFIG, run_dir=str(made.path)
+    )
+    environment = json.loads((made.path / "environment.json").read_text())
+    assert environment["versions"]["keras"] == keras.__version__
+    assert {"arguments", "commit", "devices", "started"} <= environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"alpha": 0.5}, "alpha"), ({"seed": 1}, "seed"), ({"dataset": "mnist"}, "dataset")],
+)
+def test_a_folder_with_another_config_is_refused_and_kept(changes, key, tmp_path):
+    folder(tmp_path).start()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=f"another {key}, "):
+        folder(tmp_path, **changes)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path):
+    folder(tmp_path).start()
+    with pytest.raises(ValueError, match="another recipe, 'mnist' instead of 'imagenet'"):
+        folder(tmp_path, recipe=imagenet)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_folder_with_a_broken_config_is_refused(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="not those of a run"):
+        folder(tmp_path)
+
+
+def test_an_unfinished_run_starts_over_without_the_old_traces(tmp_path):
+    folder(tmp_path).start()
+    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events").write_text("old")
+    (tmp_path / "history.csv").write_text("old")
+    again = folder(tmp_path)
+    assert not again.finished
+    again.start()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "environment.json"]
+
+
+def test_a_finished_run_has_its_model_and_its_result(tmp_path):
+    made = folder(tmp_path)
+    made.start()
+    made.finish(model(), {"loss": float("nan"), "test": {"loss": 0.5}})
+    assert folder(tmp_path).finished
+    assert json.loads((tmp_path / "result.json").read_text()) == {
+        "loss": None,
+        "test": {"loss": 0.5},
+    }
+    assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 1)
+
+
+def test_a_full_disk_leaves_no_model_and_no_result(tmp_path, monkeypatch):
+    def save(self, path):
+        path.write_bytes(b"half of a model")
+        raise OSError("no space left")
+
+    made = folder(tmp_path)
+    made.start()
+    monkeypatch.setattr(keras.Model, "save", save)
+    with pytest.raises(OSError, match="no space"):
+        made.finish(model(), {})
+    assert not (tmp_path / "model.keras").exists()
+    assert not folder(tmp_path).finished
+
+
+def test_a_folder_that_forbids_writing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder.os, "access", lambda path, mode: path != tmp_path)  # for root
+    with pytest.raises(ValueError, match="cannot be written"):
+        folder(tmp_path / "run")
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = RunFolder(mnist, CONFIG)
+    first.start()
+    second = RunFolder(mnist, CONFIG)
+    assert first.path.parts[0] == "runs"
+    assert first.path.name.startswith("mnist-digits-")
+    assert first.path != second.path
