@@ -42,7 +42,6 @@ setuptools.setup(
             "mpmath",
             "onnx",
             "onnxruntime",
-            "psutil",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -257,7 +257,8 @@ def main():
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     arguments = parser.parse_args()
 
-    from keras_elu.training import environment
+    os.environ["KERAS_BACKEND"] = next(name for name in BACKENDS if importlib.util.find_spec(name))
+    from keras_elu import environment
 
     for dtype in arguments.dtypes:
         rows = measure(dtype, arguments.elements, arguments.repeats)

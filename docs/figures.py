@@ -1,6 +1,6 @@
 """Draws the pictures of the README from the results in docs/results.
 
-    python docs/figures.py
+python docs/figures.py
 """
 
 import csv

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = [
-    {"layers", "schedules", "data"},
+    {"layers", "schedules", "data", "environment"},
     {"models", "training", "diagnostics"},
     {"recipes"},
     {"trainers", "tuning", "benchmarks"},

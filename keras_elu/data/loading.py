@@ -149,9 +149,9 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
     if not isinstance(name, str) or name.partition("/")[0].partition(":")[0] not in known:
         close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
         raise ValueError(
-            f"There is no data set {name!r}; "
-            + (f"did you mean {close[0]!r}? " if close else "")
-            + f"Use one of {', '.join(names())}, or any image-classification set of TFDS."
+            f"There is no data set {name!r}"
+            + (f" (did you mean {close[0]!r}?)" if close else "")
+            + f"; use one of {', '.join(names())}, or any image-classification set of TFDS."
         )
     try:
         return tfds.builder(name, data_dir=data_dir)

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from keras_elu import data, models, training
 
+# The paper trains for 300 epochs with 0.01; three times the rate gets as far in a few.
 DEFAULTS = {
-    "mnist": {"batch_size": 64, "learning_rate": 0.01, "epochs": 30},  # the paper: 300 epochs
-    "digits": {"batch_size": 64, "learning_rate": 0.01, "epochs": 100},
+    "mnist": {"batch_size": 64, "learning_rate": 0.03, "epochs": 30},
+    "digits": {"batch_size": 64, "learning_rate": 0.03, "epochs": 50},
 }
 SOURCE = (
     "To train on MNIST: --dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER "

@@ -15,7 +15,8 @@ from typing import Any
 
 import keras
 
-from keras_elu.training import command_line, environment
+from keras_elu import environment
+from keras_elu.training import command_line
 from keras_elu.training.config import Config
 
 

@@ -241,10 +241,10 @@ def test_a_manual_dir_that_is_no_folder_gets_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifra10", "There is no data set 'cifra10'; did you mean 'cifar10'?"),
+        ("cifra10", "There is no data set 'cifra10' (did you mean 'cifar10'?); use"),
         ("Digits", "did you mean 'digits'?"),
         ("", "There is no data set ''"),
-        ("qqqqqqqq", "There is no data set 'qqqqqqqq'; Use one of digits, mnist"),
+        ("qqqqqqqq", "There is no data set 'qqqqqqqq'; use one of digits, mnist"),
         ("../etc", "There is no data set '../etc'"),
         (7, "There is no data set 7"),
         ("cifar10/nonsense", "TFDS refuses 'cifar10/nonsense'"),

@@ -71,7 +71,7 @@ def test_equal_seeds_give_equal_training_images(recipe):
 
 
 def test_mnist_is_the_papers():
-    model = compiled(mnist, images(channels=1, size=28))
+    model = compiled(mnist, images(channels=1, size=28), learning_rate=0.01)
     assert model.count_params() == 217_354
     assert isinstance(model.optimizer, keras.optimizers.SGD)
     assert model.optimizer.momentum == 0

@@ -31,7 +31,7 @@ def test_a_folder_says_what_was_done_and_where(tmp_path):
     )
     environment = json.loads((made.path / "environment.json").read_text())
     assert environment["versions"]["keras"] == keras.__version__
-    assert {"arguments", "commit", "devices", "started"} <= environment.keys()
+    assert {"arguments", "commit", "accelerators", "devices", "started"} <= environment.keys()
 
 
 @pytest.mark.parametrize(

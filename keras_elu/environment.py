@@ -9,9 +9,11 @@ import subprocess
 import sys
 from typing import Any
 
-import tensorflow as tf
+import keras
 
 import keras_elu
+
+_PACKAGES = ("keras", "numpy", "tensorflow", "tensorflow-datasets", "jax", "torch")
 
 
 def describe() -> dict[str, Any]:
@@ -21,19 +23,30 @@ def describe() -> dict[str, Any]:
         "arguments": sys.argv,
         "commit": _commit(),
         "versions": {"python": platform.python_version(), "keras_elu": keras_elu.__version__}
-        | {
-            name: importlib.metadata.version(name)
-            for name in ("keras", "numpy", "tensorflow", "tensorflow-datasets")
-        },
+        | {name: version for name in _PACKAGES if (version := _version(name))},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "devices": [
-            {"name": device.name} | tf.config.experimental.get_device_details(device)
-            for device in tf.config.list_physical_devices()
-        ],
-        "logical_devices": [device.name for device in tf.config.list_logical_devices()],
+        "accelerators": _accelerators(),
+        "devices": keras.distribution.list_devices(),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _accelerators() -> list[str]:
+    """Returns the models of the GPUs, which the backends name differently or not at all."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _processor() -> str:
