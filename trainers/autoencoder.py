@@ -1,6 +1,8 @@
 """Trains the paper's deep autoencoder on MNIST.
 
-python trainers/autoencoder.py --dataset mnist
+python trainers/autoencoder.py --dataset mnist --epochs 2
+
+Expected: half the squared error of a test image is 18.9, summed over its pixels.
 """
 
 from keras_elu import training
