@@ -2,7 +2,7 @@
 
 Every backend runs in a process of its own, all measured in turn, one call at a time. Reading and
 writing the tensor once (`-x`) sets the limit: forward does that, and backward reads two tensors
-and writes one, so that no elementwise layer takes less than 2.5 times as long for both. The peer is
+and writes one, so that both take at least 2.5 times as long as the fastest such copy. The peer is
 the backend's own layer. Bytes kept are those for each element, between the passes, besides the
 output, which the next layer keeps anyway.
 
@@ -217,9 +217,7 @@ def measure(dtype, elements, repeats):
 
 
 def report(dtype, rows, elements):
-    copies = {
-        key[0]: statistics.median(row["forward"]) for key, row in rows.items() if key[1] == COPY
-    }
+    fastest_copy = {key[0]: min(row["forward"]) for key, row in rows.items() if key[1] == COPY}
     print(f"\n{elements:,} elements of {dtype}; milliseconds: median [min, max]")
     print(
         f"{'backend':<11}{'XLA':<5}{'layer':<21}{'alpha':>5}  {'forward':<20}"
@@ -230,7 +228,7 @@ def report(dtype, rows, elements):
         line += f"{spread(row['forward']):<20}{spread(row['both']):<22}"
         if row["both"]:
             # Forward reads and writes once; backward reads twice and writes once.
-            limit = 2.5 * copies[backend]
+            limit = 2.5 * fastest_copy[backend]
             both = statistics.median(row["both"])
             peer = rows[backend, "torch.nn" if backend == "torch" else "keras", alpha, xla]
             line += f"{both / limit:>8.2f}x{both / statistics.median(peer['both']):>8.2f}x"
