@@ -53,6 +53,11 @@ def test_any_real_number_is_an_alpha_and_survives_its_config(alpha):
     assert layers.ELU.from_config(config).alpha == pytest.approx(float(alpha))
 
 
+def test_alpha_cannot_be_changed_behind_a_compiled_steps_back():
+    with pytest.raises(AttributeError, match="give it a schedule"):
+        layers.ELU(0.5).alpha = 1.0
+
+
 def test_alpha_as_a_number_adds_no_weights_so_keras_weights_fit():
     ours, theirs = network(layers.ELU), network(keras.layers.ELU)
     ours.set_weights(theirs.get_weights())
