@@ -4,7 +4,6 @@ python docs/figures.py
 """
 
 import csv
-import json
 import pathlib
 import statistics
 
@@ -83,4 +82,3 @@ def read(path):
 if __name__ == "__main__":
     gradient()
     curves()
-    print(json.dumps([str(p.relative_to(DOCS.parent)) for p in sorted(DOCS.glob("*.png"))]))
