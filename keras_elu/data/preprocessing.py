@@ -106,6 +106,7 @@ def fit_once(
         mean, matrix = stored["mean"], stored["matrix"]
         if str(stored["checksum"]) == _checksum(key, mean, matrix):
             return mean, matrix
+    print(f"Fitting the whitening on {len(images):,} images, once for all runs.", flush=True)
     mean, matrix = fit(images)
     with contextlib.suppress(OSError):
         _store(path, mean=mean, matrix=matrix, checksum=_checksum(key, mean, matrix))
