@@ -10,7 +10,7 @@ LEVELS = [
     {"layers", "schedules", "data", "environment"},
     {"models", "training", "diagnostics"},
     {"recipes"},
-    {"trainers", "tuning", "benchmarks"},
+    {"trainers", "tuning", "benchmarks", "launch"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 FILES = sorted(

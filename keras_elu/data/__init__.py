@@ -30,10 +30,9 @@
         (batch_size,), of static shape, without end. An epoch is `.steps_per_epoch(batch_size)`
         steps and has its own permutation. The batch of step n is the same from any `start_step`.
 
-    `.evaluation(split, batch_size, *, replicas=1, image_size=None, preprocess="scale")`
-        Every image of the split exactly once, in a fixed order, in batches of at most
-        `batch_size`; less where a `tf.distribute` strategy would otherwise leave one of its
-        `replicas` an empty batch. `.cardinality()` is known.
+    `.evaluation(split, batch_size, *, image_size=None, preprocess="scale")`
+        Every image of the split exactly once, in a fixed order, in batches of `batch_size` and
+        a last one of what is left. `.cardinality()` is known.
 
     `augment`: pad, crop and mirror (digits and MNIST: no mirror); False: images as they are.
     `image_size`: images are resized (bilinear) to this height and width; None: as stored, and

@@ -14,34 +14,6 @@ PREPROCESSING = ("scale", "whiten")
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
-def evaluation_batch_size(examples: int, batch_size: int, replicas: int) -> int:
-    """A batch size, up to `batch_size`, that leaves none of the replicas without images.
-
-    It is the largest that the replicas divide, or where there is none, the largest. `tf.distribute`
-    cuts a batch of n into pieces of ceil(n / replicas), as long as there are images left: of a last
-    batch of 9 images, the fourth of 4 replicas would get none.
-
-    Raises:
-        ValueError: If there is no such size.
-
-    Example:
-
-    >>> evaluation_batch_size(100, batch_size=14, replicas=4)
-    12
-    >>> evaluation_batch_size(105, batch_size=16, replicas=4)  # 16 and 12 leave 9, 8 and 4 leave 1
-    15
-    """
-    sizes = range(min(batch_size, examples), 0, -1)
-    for size in sorted(sizes, key=lambda size: size % replicas != 0):
-        last = examples % size
-        if all((replicas - 1) * -(-n // replicas) < n for n in (size, last) if n):
-            return size
-    raise ValueError(
-        f"{examples} images cannot be spread over {replicas} replicas in batches of at most "
-        f"{batch_size} without an empty replica; use a larger batch or fewer replicas."
-    )
-
-
 class Dataset(abc.ABC):
     """A data set: its facts, and its pipelines, which the package's docstring describes.
 
@@ -105,7 +77,6 @@ class Dataset(abc.ABC):
         split: str,
         batch_size: int,
         *,
-        replicas: int = 1,
         image_size: int | None = None,
         preprocess: str = "scale",
     ) -> tf.data.Dataset:
@@ -113,10 +84,8 @@ class Dataset(abc.ABC):
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
         at_least("batch_size", batch_size, 1)
-        at_least("replicas", replicas, 1)
         self._check(image_size, preprocess)
-        size = evaluation_batch_size(self.examples[split], batch_size, replicas)
-        pipeline = self._evaluation(split, size, image_size, preprocess)
+        pipeline = self._evaluation(split, batch_size, image_size, preprocess)
         return pipeline.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     def _check(self, image_size: int | None, preprocess: str) -> None:
@@ -133,7 +102,7 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def _evaluation(self, split, batch_size, image_size, preprocess):
-        """`evaluation`, its arguments checked and the batch size adapted."""
+        """`evaluation`, its arguments checked."""
 
 
 class InMemory(Dataset):

@@ -47,7 +47,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 
 
 def datasets(
-    config: Config, dataset: data.Dataset, replicas: int
+    config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training, validation and test pipelines, with the images as their own targets."""
 
@@ -55,7 +55,9 @@ def datasets(
         return images, images
 
     return (
-        dataset.training(config.batch_size, seed=config.seed, augment=False).map(reconstruct),
-        dataset.evaluation("validation", config.batch_size, replicas=replicas).map(reconstruct),
-        dataset.evaluation("test", config.batch_size, replicas=replicas).map(reconstruct),
+        dataset.training(
+            config.batch_size, seed=config.seed, augment=False, start_step=start_step
+        ).map(reconstruct),
+        dataset.evaluation("validation", config.batch_size).map(reconstruct),
+        dataset.evaluation("test", config.batch_size).map(reconstruct),
     )

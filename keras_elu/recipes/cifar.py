@@ -61,12 +61,14 @@ def learning_rate(config: Config, steps: int) -> schedules.PiecewiseConstant:
 
 
 def datasets(
-    config: Config, dataset: data.Dataset, replicas: int
+    config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the training, validation and test pipelines."""
+    """Returns the pipelines of training, from a step on, validation and test."""
     batch_size, preprocess = config.batch_size, "whiten"
     return (
-        dataset.training(batch_size, seed=config.seed, preprocess=preprocess),
-        dataset.evaluation("validation", batch_size, replicas=replicas, preprocess=preprocess),
-        dataset.evaluation("test", batch_size, replicas=replicas, preprocess=preprocess),
+        dataset.training(
+            batch_size, seed=config.seed, preprocess=preprocess, start_step=start_step
+        ),
+        dataset.evaluation("validation", batch_size, preprocess=preprocess),
+        dataset.evaluation("test", batch_size, preprocess=preprocess),
     )

@@ -63,12 +63,14 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 
 
 def datasets(
-    config: Config, dataset: data.Dataset, replicas: int
+    config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the training, validation and test pipelines."""
+    """Returns the pipelines of training, from a step on, validation and test."""
     batch_size, image_size = config.batch_size, config.image_size
     return (
-        dataset.training(batch_size, seed=config.seed, image_size=image_size),
-        dataset.evaluation("validation", batch_size, replicas=replicas, image_size=image_size),
-        dataset.evaluation("test", batch_size, replicas=replicas, image_size=image_size),
+        dataset.training(
+            batch_size, seed=config.seed, image_size=image_size, start_step=start_step
+        ),
+        dataset.evaluation("validation", batch_size, image_size=image_size),
+        dataset.evaluation("test", batch_size, image_size=image_size),
     )

@@ -43,11 +43,11 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 
 
 def datasets(
-    config: Config, dataset: data.Dataset, replicas: int
+    config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the training, validation and test pipelines."""
+    """Returns the pipelines of training, from a step on, validation and test."""
     return (
-        dataset.training(config.batch_size, seed=config.seed, augment=False),
-        dataset.evaluation("validation", config.batch_size, replicas=replicas),
-        dataset.evaluation("test", config.batch_size, replicas=replicas),
+        dataset.training(config.batch_size, seed=config.seed, augment=False, start_step=start_step),
+        dataset.evaluation("validation", config.batch_size),
+        dataset.evaluation("test", config.batch_size),
     )

@@ -1,17 +1,23 @@
-"""How a run is done: its command line, devices, folder and progress."""
+"""How a run is done: its command line, devices, step, folder and progress."""
 
 from keras_elu.training.config import Config, FloatByDataset, IntByDataset, activation
+from keras_elu.training.devices import strategy
+from keras_elu.training.distributed import DistributedModel
+from keras_elu.training.execution import NonFiniteLoss
 from keras_elu.training.loop import Run, fit, main, prepare
 from keras_elu.training.run_folder import RunFolder
 
 __all__ = [
     "Config",
+    "DistributedModel",
     "FloatByDataset",
     "IntByDataset",
+    "NonFiniteLoss",
     "Run",
     "RunFolder",
     "activation",
     "fit",
     "main",
     "prepare",
+    "strategy",
 ]

@@ -32,14 +32,15 @@ class Config:
     """Folder of the prepared data sets. None: ~/tensorflow_datasets."""
     manual_dir: _OptionalText = None
     """Folder of the original archives, to prepare a data set without a download."""
-    strategy: Literal["default", "mirrored"] = "default"
+    strategy: Literal["default", "mirrored", "multiworker"] = "default"
     """default: one device.
-    mirrored: every GPU, or every logical CPU device where there is no GPU."""
+    mirrored: every GPU, or every logical CPU device where there is no GPU.
+    multiworker: those of all workers in TF_CONFIG, which keras_elu.launch sets on one machine."""
     virtual_devices: _OptionalInt = None
     """Logical devices to split the CPU into. None: one."""
     jit_compile: Literal["auto", "on", "off"] = "auto"
     """Whether XLA compiles the training step.
-    auto: on for a single GPU; off on the CPU, where it is slower, and on several replicas."""
+    auto: on for GPUs; off on the CPU, where it is slower."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Data type of the computations; variables are always float32."""
     activation: str = "elu"
@@ -49,6 +50,9 @@ class Config:
     """Alpha of elu, at the start of parametric_elu; a positive number."""
     batch_size: IntByDataset = None
     """Images a step, over all replicas."""
+    micro_batches: int | Literal["auto"] = 1
+    """Parts in which a replica passes its images of a batch through the network, for less memory.
+    auto: the least power of 2 with which a step fits."""
     learning_rate: FloatByDataset = None
     """Learning rate; its peak, where the recipe has a schedule."""
     epochs: IntByDataset = None

@@ -1,11 +1,15 @@
 """All that must be set before TensorFlow starts, and the strategy, one a process."""
 
 import functools
+import signal
 
 import keras
 import tensorflow as tf
 
+from keras_elu.training import cluster
 from keras_elu.training.config import Config
+
+SECONDS_TO_MEET = 600
 
 
 def set_up(config: Config) -> tf.distribute.Strategy:
@@ -18,9 +22,48 @@ def set_up(config: Config) -> tf.distribute.Strategy:
         _split_cpu(config.virtual_devices)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    strategy = _strategy(config.strategy)
-    _check(config, strategy.num_replicas_in_sync)
-    return strategy
+    made = strategy(config.strategy)
+    replicas = made.num_replicas_in_sync
+    if config.batch_size < replicas:
+        raise ValueError(
+            f"--batch_size {config.batch_size} leaves some of the {replicas} replicas without "
+            f"images: use at least {replicas}."
+        )
+    return made
+
+
+@functools.cache  # a second strategy in a process aborts its collectives
+def strategy(name: str) -> tf.distribute.Strategy:
+    """Returns the process's strategy of that name, in whose scope models are made.
+
+    Args:
+        name: "default", one device; "mirrored", every GPU, or every logical CPU device where there
+            is no GPU; "multiworker", the devices of all workers that `TF_CONFIG` lists.
+
+    Raises:
+        ValueError: If there is no such strategy, or `TF_CONFIG` does not describe the workers.
+
+    Example:
+
+    >>> strategy("default").num_replicas_in_sync
+    1
+    """
+    if name == "default":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multiworker":
+        with cluster.bounded_wait(cluster.read(), SECONDS_TO_MEET):
+            made = tf.distribute.MultiWorkerMirroredStrategy()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it has begun to ignore it
+        return made
+    raise ValueError(f"The strategy is default, mirrored or multiworker, not {name!r}.")
+
+
+def is_chief(config: Config) -> bool:
+    """Whether this process writes the run folder and reports: of several workers, one does."""
+    return config.strategy != "multiworker" or cluster.read().chief
 
 
 def _split_cpu(count: int) -> None:
@@ -34,35 +77,3 @@ def _split_cpu(count: int) -> None:
             raise ValueError(
                 f"--virtual_devices {count} comes too late: this process has started TensorFlow."
             ) from error
-
-
-@functools.cache  # a second strategy in a process aborts its collectives
-def _strategy(name: str) -> tf.distribute.Strategy:
-    if name == "default":
-        return tf.distribute.get_strategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
-def _check(config: Config, replicas: int) -> None:
-    if config.batch_size % replicas:
-        raise ValueError(
-            f"--batch_size {config.batch_size} must be divisible by the {replicas} replicas."
-        )
-    # Stock Keras can neither compile a step for several replicas nor run several steps at once on
-    # them: https://github.com/keras-team/keras/issues/20763 and 19246.
-    if replicas > 1 and config.jit_compile == "on":
-        raise ValueError(f"--jit_compile on needs a single replica, not {replicas}: use auto.")
-    if replicas > 1 and config.steps_per_execution > 1:
-        raise ValueError(
-            f"--steps_per_execution {config.steps_per_execution} needs a single replica, not "
-            f"{replicas}: use 1."
-        )
-
-
-def jit_compile(config: Config, strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether XLA compiles the training step."""
-    if config.jit_compile == "auto":
-        accelerated = bool(tf.config.list_physical_devices("GPU"))
-        return accelerated and strategy.num_replicas_in_sync == 1
-    return config.jit_compile == "on"

@@ -1,7 +1,6 @@
 """A run from its command line to its result."""
 
 import dataclasses
-import math
 import sys
 import time
 import types
@@ -13,6 +12,9 @@ import tensorflow as tf
 
 from keras_elu import data
 from keras_elu.training import command_line, config, devices
+from keras_elu.training.checkpoint import Checkpoint
+from keras_elu.training.distributed import DistributedModel
+from keras_elu.training.execution import NonFiniteLoss
 from keras_elu.training.progress import Progress, metrics_text
 from keras_elu.training.run_folder import RunFolder
 
@@ -32,22 +34,30 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
         settings = config.resolve(recipe, asked)
         config.check(settings)
         strategy = devices.set_up(settings)
-        folder = RunFolder(recipe, settings)
+        chief = devices.is_chief(settings)
+        folder = RunFolder(recipe, settings, chief)
         if folder.finished:
-            print(f"{folder.path} holds this run, finished; its numbers are in result.json.")
+            if chief:
+                print(f"{folder.path} holds this run, finished; its numbers are in result.json.")
             return
-        run = prepare(recipe, settings, strategy)
-        folder.start()
+        run = prepare(recipe, settings, strategy, Checkpoint(folder).epochs)
+        folder.start(run.epochs_done)
     except ValueError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     own = config.own_dataset(recipe)
-    if asked.dataset == "auto" and settings.dataset != own:
+    if chief and asked.dataset == "auto" and settings.dataset != own:
         rule = "*" * 100
         images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
         print(f"{rule}\n{own} is not prepared here: THIS RUN TRAINS ON THE {images}.")
         print(f"{recipe.SOURCE}\n{rule}", flush=True)
-    result = fit(run, folder)
+    try:
+        result = fit(run, folder)
+    except NonFiniteLoss as error:
+        print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
+        sys.exit(1)
+    if not chief:
+        return
     for split in ("training", "validation", "test"):
         print(f"{split:<10} {metrics_text(result[split])}")
     print(f"{result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s")
@@ -63,6 +73,7 @@ class Run:
     settings: config.Config
     dataset: data.Dataset
     steps_per_epoch: int
+    epochs_done: int
     replicas: int
     model: keras.Model
     training: tf.data.Dataset
@@ -71,9 +82,12 @@ class Run:
 
 
 def prepare(
-    recipe: types.ModuleType, settings: config.Config, strategy: tf.distribute.Strategy
+    recipe: types.ModuleType,
+    settings: config.Config,
+    strategy: tf.distribute.Strategy,
+    epochs_done: int = 0,
 ) -> Run:
-    """Loads the data set and builds the model.
+    """Loads the data set, from the first epoch that is not done, and builds the model.
 
     Raises:
         ValueError: If the data set cannot be had, or does not fit the settings.
@@ -84,14 +98,15 @@ def prepare(
         manual_dir=settings.manual_dir,
         validation_examples=settings.validation_examples,
     )
-    replicas = strategy.num_replicas_in_sync
-    training, validation, test = recipe.datasets(settings, dataset, replicas)
     steps_per_epoch = settings.steps_per_epoch or dataset.steps_per_epoch(settings.batch_size)
+    training, validation, test = recipe.datasets(settings, dataset, epochs_done * steps_per_epoch)
     with strategy.scope():
-        model, arguments = recipe.build(settings, dataset, steps_per_epoch * settings.epochs)
+        plain, arguments = recipe.build(settings, dataset, steps_per_epoch * settings.epochs)
+        model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
         model.compile(
             **arguments,
-            jit_compile=devices.jit_compile(settings, strategy),
+            jit_compile={"auto": "auto", "on": True, "off": False}[settings.jit_compile],
+            micro_batches=settings.micro_batches,
             steps_per_execution=settings.steps_per_execution,
         )
     return Run(
@@ -99,7 +114,8 @@ def prepare(
         settings=settings,
         dataset=dataset,
         steps_per_epoch=steps_per_epoch,
-        replicas=replicas,
+        epochs_done=epochs_done,
+        replicas=strategy.num_replicas_in_sync,
         model=model,
         training=training,
         validation=validation,
@@ -108,42 +124,55 @@ def prepare(
 
 
 def fit(run: Run, folder: RunFolder) -> dict[str, Any]:
-    """Trains, evaluates, fills the folder, and returns the result."""
+    """Trains, evaluates, fills the folder, and returns the result.
+
+    Where an earlier attempt was killed, the run goes on after the last epoch that it finished.
+
+    Raises:
+        NonFiniteLoss: If the loss is not finite any more.
+    """
     started = time.perf_counter()
-    batch_size, epochs = run.settings.batch_size, run.settings.epochs
-    print(
-        f"{run.recipe} on {run.dataset.name}: {run.dataset.examples['train']:,} training images, "
-        f"{run.model.count_params():,} parameters, replicas: {run.replicas}, folder: {folder.path}",
-        flush=True,
-    )
-    progress = Progress(batch_size, run.steps_per_epoch, epochs)
-    history = run.model.fit(
+    settings = run.settings
+    checkpoint = Checkpoint(folder)
+    checkpoint.restore(run.model)
+    progress = Progress(settings.batch_size, run.steps_per_epoch, settings.epochs)
+    callbacks = [checkpoint]
+    if folder.chief:
+        print(
+            f"{run.recipe} on {run.dataset.name}: {run.dataset.examples['train']:,} training "
+            f"images, {run.model.count_params():,} parameters, replicas: {run.replicas}, folder: "
+            f"{folder.path}",
+            flush=True,
+        )
+        if run.epochs_done:
+            print(f"going on after epoch {run.epochs_done}", flush=True)
+        callbacks = [
+            progress,  # first: it adds the speed to the logs
+            keras.callbacks.CSVLogger(folder.history, append=run.epochs_done > 0),
+            keras.callbacks.TensorBoard(folder.tensorboard, histogram_freq=1),
+            checkpoint,  # last: what it says is done has been written
+        ]
+    run.model.fit(
         run.training,
         steps_per_epoch=run.steps_per_epoch,
-        epochs=epochs,
+        initial_epoch=run.epochs_done,
+        epochs=settings.epochs,
         validation_data=run.validation,
         shuffle=False,  # the pipeline does
         verbose=0,
-        callbacks=[
-            progress,  # first: it adds the speed to the logs
-            keras.callbacks.CSVLogger(folder.history),
-            keras.callbacks.TensorBoard(folder.tensorboard, histogram_freq=1),
-            keras.callbacks.TerminateOnNaN(),
-        ],
-    ).history
-    last = {key: values[-1] for key, values in history.items() if key != "images_per_second"}
-    if not math.isfinite(last["loss"]):
-        print("error: the loss is not finite any more: lower --learning_rate.", file=sys.stderr)
-        sys.exit(1)
+        callbacks=callbacks,
+    )
+    test = run.model.evaluate(run.test, verbose=0, return_dict=True)
+    last = folder.last_epoch() if folder.chief else {}
     result = {
         "recipe": run.recipe,
         "dataset": run.dataset.name,
         "parameters": run.model.count_params(),
-        "epochs": epochs,
-        "steps": run.steps_per_epoch * epochs,
+        "epochs": settings.epochs,
+        "steps": run.steps_per_epoch * settings.epochs,
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
-        "test": run.model.evaluate(run.test, verbose=0, return_dict=True),
+        "test": test,
         "images_per_second": progress.images_per_second,
         "seconds": time.perf_counter() - started,
     }

@@ -45,11 +45,13 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
-        steps, self._steps_done = batch + 1 - self._steps_done, batch + 1
+        done = min(batch + 1, self._steps)  # Keras counts the last execution as a full one
+        steps, self._steps_done = done - self._steps_done, done
         if self._first_call_ended is None:
-            self._first_call_ended, self._first_call_steps = now, steps
+            self._first_call_ended, self._steps_since = now, 0
         else:
             self._images += steps * self._batch_size
+            self._steps_since += steps
             self._seconds += now - self._mark
         self._mark = now
         self._bar.set_postfix_str(self._text(logs), refresh=False)
@@ -74,10 +76,9 @@ class Progress(keras.callbacks.Callback):
 
     def _left(self) -> str:
         done = self._epoch * self._steps + self._steps_done
-        measured = done - self._first_call_steps
-        if not measured:
+        if not self._steps_since:
             return "?"
-        a_step = (time.perf_counter() - self._first_call_ended) / measured
+        a_step = (time.perf_counter() - self._first_call_ended) / self._steps_since
         return tqdm.tqdm.format_interval(a_step * (self._steps * self._epochs - done))
 
 

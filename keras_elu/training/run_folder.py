@@ -1,6 +1,7 @@
 """The folder of a run: what was done, where, and what came of it."""
 
 import contextlib
+import csv
 import dataclasses
 import datetime
 import itertools
@@ -26,12 +27,13 @@ class RunFolder:
     Args:
         recipe: The recipe's module.
         config: The run's configuration, complete.
+        chief: Whether this process writes; of several workers one does, and the others only read.
 
     Raises:
         ValueError: With one sentence, if the folder cannot be this run's. Nothing is written.
     """
 
-    def __init__(self, recipe: types.ModuleType, config: Config):
+    def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
         name = command_line.recipe_name(recipe)
         self._config = {"recipe": name} | {
             key: value
@@ -45,7 +47,10 @@ class RunFolder:
         )
         self.history = self.path / "history.csv"
         self.tensorboard = self.path / "tensorboard"
-        self._check()
+        self.checkpoint = self.path / "checkpoint.npz"
+        self.chief = chief
+        if chief:
+            self._check()
 
     def _check(self) -> None:
         if self.path.is_dir() and any(self.path.iterdir()):
@@ -79,40 +84,55 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self) -> None:
-        """Makes the folder, without the traces of an unfinished attempt.
+    def start(self, epochs_done: int = 0) -> None:
+        """Makes the folder, with nothing of an earlier attempt but its finished epochs.
 
         Raises:
             ValueError: With one sentence, if the folder cannot be written.
         """
+        if not self.chief:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write("config.json", self._config)
-            self.history.unlink(missing_ok=True)
-            shutil.rmtree(self.tensorboard, ignore_errors=True)
+            if epochs_done:
+                lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
+                with self.aside(self.history) as path:
+                    path.write_text("".join(lines[: 1 + epochs_done]), encoding="utf-8")
+            else:
+                self.history.unlink(missing_ok=True)
+                shutil.rmtree(self.tensorboard, ignore_errors=True)
             self._write("environment.json", environment.describe())
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
 
+    def last_epoch(self) -> dict[str, float]:
+        """Returns the metrics of the latest epoch in the history."""
+        with self.history.open(encoding="utf-8") as file:
+            row = list(csv.DictReader(file))[-1]
+        return {k: float(v) for k, v in row.items() if k not in ("epoch", "images_per_second")}
+
     def finish(self, model: keras.Model, result: dict[str, Any]) -> None:
-        """Stores the final model, and after it the result."""
-        with _aside(self.path / "model.keras") as path:
+        """Stores the final model, and after it the result; the checkpoint has served."""
+        if not self.chief:
+            return
+        with self.aside(self.path / "model.keras") as path:
             model.save(path)
         self._write("result.json", result)
+        self.checkpoint.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def aside(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
+        """Yields the path to write to; afterwards the complete file gets its name."""
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        yield unfinished
+        unfinished.replace(path)
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        with _aside(self.path / name) as path:
+        with self.aside(self.path / name) as path:
             path.write_text(json.dumps(_finite(values), indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the path to write to; afterwards the complete file gets its name."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    yield unfinished
-    unfinished.replace(path)
 
 
 def _finite(values):

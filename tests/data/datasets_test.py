@@ -121,45 +121,6 @@ def test_evaluation_gives_every_image_once_in_order(preprocess):
             assert pipeline.cardinality() == math.ceil(count / batch_size)
 
 
-def test_the_adapted_batch_size_leaves_no_replica_empty():
-    def pieces(count, replicas):
-        piece = -(-count // replicas)
-        return [max(0, min(piece, count - r * piece)) for r in range(replicas)]
-
-    def full(examples, size, replicas):
-        starts = range(0, examples, size)
-        return all(0 not in pieces(min(size, examples - s), replicas) for s in starts)
-
-    for examples in (*range(1, 61), 360, 997, 1437):
-        for batch_size in (*range(1, 20), 64, 100):
-            for replicas in (1, 2, 3, 4, 8):
-                sizes = [s for s in range(1, batch_size + 1) if full(examples, s, replicas)]
-                sizes = [s for s in sizes if s <= examples]
-                best = max(
-                    (s for s in sizes if s % replicas == 0), default=max(sizes, default=None)
-                )
-                if best is None:
-                    with pytest.raises(ValueError, match="cannot be spread over"):
-                        datasets.evaluation_batch_size(examples, batch_size, replicas)
-                else:
-                    assert datasets.evaluation_batch_size(examples, batch_size, replicas) == best
-
-
-def test_mirrored_replicas_each_get_images_at_every_step():
-    """What tf.distribute really does, which the sum above only models."""
-    replicas = 2
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{r}" for r in range(replicas)])
-    for examples in (2, 17, 31, 33, 97):
-        for batch_size in (6, 8, 32):
-            pipeline = numbered(test=examples).evaluation("test", batch_size, replicas=replicas)
-            seen = []
-            for _, y in strategy.experimental_distribute_dataset(pipeline):
-                parts = [part.numpy() for part in strategy.experimental_local_results(y)]
-                assert all(len(part) for part in parts), (examples, batch_size)
-                seen.extend(np.concatenate(parts))
-            assert sorted(seen) == list(range(examples))
-
-
 def test_training_under_a_strategy_divides_the_same_batches():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     pipeline = numbered().training(8, seed=5)
@@ -201,11 +162,6 @@ def test_synthetic_follows_its_seed_and_its_shape():
             "split is 'train2'; it must be one of train, validation",
         ),
         (lambda d: d.evaluation("test", 0), "batch_size is 0"),
-        (lambda d: d.evaluation("test", 5, replicas=0), "replicas is 0"),
-        (
-            lambda d: d.evaluation("test", 2, replicas=3),
-            "23 images cannot be spread over 3 replicas",
-        ),
         (lambda d: data.synthetic(examples=0), "examples is 0"),
     ],
 )

@@ -34,7 +34,7 @@ def compiled(recipe, dataset, steps=10, **changes):
 def test_a_step_changes_all_weights_and_its_model_survives_saving(recipe, tmp_path):
     dataset = images()
     model = compiled(recipe, dataset, learning_rate=1e-4)
-    training, validation, test = recipe.datasets(settings(recipe), dataset, 1)
+    training, validation, test = recipe.datasets(settings(recipe), dataset)
     before = [w.numpy() for w in model.trainable_weights]
     model.fit(training, steps_per_epoch=2, verbose=0, shuffle=False)
     after = [w.numpy() for w in model.trainable_weights]
@@ -62,7 +62,7 @@ def test_the_activation_and_its_alpha_are_the_configs(recipe):
 @pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
 def test_equal_seeds_give_equal_training_images(recipe):
     def first(seed):
-        training, *_ = recipe.datasets(settings(recipe, seed=seed), dataset, 1)
+        training, *_ = recipe.datasets(settings(recipe, seed=seed), dataset)
         return next(iter(training))[0].numpy()
 
     dataset = images()
@@ -85,7 +85,7 @@ def test_mnist_is_the_papers():
 def test_the_autoencoders_loss_is_half_the_squared_error_summed_over_the_pixels():
     dataset = images(channels=1, size=28)
     model = compiled(autoencoder, dataset)
-    _, validation, _ = autoencoder.datasets(settings(autoencoder), dataset, 1)
+    _, validation, _ = autoencoder.datasets(settings(autoencoder), dataset)
     ((x, target),) = validation.as_numpy_iterator()
     assert (x == target).all()
     error = model.predict(x, verbose=0) - x
@@ -110,7 +110,7 @@ def test_cifars_schedule_follows_its_length_and_its_learning_rate():
 
 
 def test_cifar_whitens():
-    training, *_ = cifar.datasets(settings(cifar), images(), 1)
+    training, *_ = cifar.datasets(settings(cifar), images())
     batch = next(iter(training))[0].numpy()
     assert batch.min() < -0.5  # pixels / 255 are not
 

@@ -11,18 +11,42 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def trainer(tmp_path_factory):
-    """Runs a trainer in a process of its own and returns the process, completed."""
+def environment(tmp_path_factory):
+    """Of a process that runs a trainer: the digits are prepared, and there is no accelerator."""
     folder = tmp_path_factory.mktemp("data")
     data.load("digits", data_dir=folder)
-    environment = os.environ | {
+    return os.environ | {
         "PYTHONPATH": str(ROOT),
         "TFDS_DATA_DIR": str(folder),
         "CUDA_VISIBLE_DEVICES": "-1",
     }
+
+
+@pytest.fixture(scope="session")
+def trainer(environment):
+    """Runs a trainer in a process of its own and returns the process, completed."""
 
     def run(name, *flags, cwd):
         command = [sys.executable, str(ROOT / "trainers" / f"{name}.py"), *map(str, flags)]
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def launch(environment):
+    """Starts a trainer on two workers and returns the process."""
+
+    def start(name, *flags, cwd):
+        script = str(ROOT / "trainers" / f"{name}.py")
+        command = [sys.executable, "-m", "keras_elu.launch", "--workers", "2", script]
+        return subprocess.Popen(
+            [*command, *map(str, flags)],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start

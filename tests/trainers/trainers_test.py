@@ -126,7 +126,8 @@ def test_every_trainer_runs_and_its_model_loads_in_a_plain_process(name, flags, 
 
 BAD = {
     "an unknown flag": ("cifar", "--bogus", 1),
-    "an odd batch": ("imagenet", *MIRRORED, "--batch_size", 33),
+    "a batch of one": ("imagenet", *MIRRORED, "--batch_size", 1),
+    "no workers": ("mnist", "--strategy", "multiworker"),
     "no archive": ("mnist", "--dataset", "mnist", "--manual_dir", "."),
 }
 

@@ -1,8 +1,7 @@
-"""Strategies, and what stock Keras cannot do under them."""
+"""The strategy of a process, and what is set before TensorFlow starts."""
 
 import keras
 import pytest
-import tensorflow as tf
 
 from keras_elu.recipes import mnist
 from keras_elu.training import devices
@@ -28,28 +27,7 @@ def test_set_up_sets_the_seed_and_the_precision():
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
 
 
-@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="for a CPU")
-@pytest.mark.parametrize("strategy", ["default", "mirrored"])
-def test_xla_is_off_on_the_cpu_unless_asked_for(strategy):
-    made = devices.set_up(settings(strategy=strategy))
-    assert not devices.jit_compile(settings(), made)
-    assert not devices.jit_compile(settings(jit_compile="off"), made)
-    assert devices.jit_compile(settings(jit_compile="on"), made)
-
-
-REFUSED = {"jit_compile": ("on", True), "steps_per_execution": (2, 2)}
-
-
-@pytest.mark.parametrize(("name", "flag", "value"), [(k, *v) for k, v in REFUSED.items()])
-def test_what_stock_keras_cannot_do_on_two_replicas_is_refused(name, flag, value):
-    """If Keras can do it one day, this fails, and the refusal can go."""
-    with pytest.raises(ValueError, match=f"--{name} {flag}"):
-        devices.set_up(settings(strategy="mirrored", **{name: flag}))
-    devices.set_up(settings(**{name: flag}))
-    strategy = devices.set_up(settings(strategy="mirrored"))
-    with strategy.scope():
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        model.compile("sgd", "mse", **{name: value})
-    batches = tf.data.Dataset.from_tensors((tf.ones((8, 3)), tf.ones((8, 2)))).repeat()
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        model.fit(batches, steps_per_epoch=4, verbose=0, shuffle=False)
+def test_a_batch_that_leaves_a_replica_without_images_is_refused():
+    with pytest.raises(ValueError, match="--batch_size 1 leaves some of the 2 replicas"):
+        devices.set_up(settings(strategy="mirrored", batch_size=1))
+    devices.set_up(settings(strategy="mirrored", batch_size=3))

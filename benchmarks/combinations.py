@@ -1,0 +1,199 @@
+"""What works, and is exact: every strategy x precision x XLA x micro-batches x steps an execution.
+
+    python benchmarks/combinations.py           # DistributedModel: all 72 must hold
+    python benchmarks/combinations.py --stock   # keras.Model on the same 72
+
+Each cell trains a small network with `fit`, the last batch of an epoch being uneven, and compares
+its weights with those of the plain run: stock Keras, one replica, no XLA, the same precision. It
+holds if the largest difference is rounding: at most four times that by which rounding has moved the
+plain run from the same run in float64. Stock Keras has no micro-batches: it accumulates as many
+gradients, of batches as much smaller. Prints the table, writes it to benchmarks/results, and ends
+with 1 if a cell of DistributedModel does not hold.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+STRATEGIES = {"default": 1, "mirrored": 1, "multiworker": 2}  # processes
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+CELLS = list(itertools.product(PRECISIONS, (False, True), (1, 4), (1, 8)))
+RESULTS = pathlib.Path(__file__).parent / "results"
+EXAMPLES, BATCH, EPOCHS = 154, 16, 2  # 10 steps an epoch, the last of 10 examples
+SECONDS = 900  # a strategy may take
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stock", action="store_true", help="keras.Model instead")
+    parser.add_argument("--process", choices=STRATEGIES, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.process:
+        for row in train(asked.process, asked.stock):
+            print(json.dumps(row), flush=True)
+        return 0
+    table = [row for strategy in STRATEGIES for row in start(strategy, asked.stock)]
+    name = "stock" if asked.stock else "distributed"
+    lines = ",\n ".join(map(json.dumps, table))
+    (RESULTS / f"combinations-{name}.json").write_text(f"[{lines}]\n", encoding="utf-8")
+    print(markdown(table))
+    held = sum(row["holds"] for row in table)
+    print(f"\n{held} of {len(table)} hold.")
+    return 0 if asked.stock or held == len(table) == len(STRATEGIES) * len(CELLS) else 1
+
+
+def start(strategy: str, stock: bool) -> list[dict]:
+    """Trains the cells of a strategy in processes of their own; returns what the first reports."""
+    command = [sys.executable, __file__, "--process", strategy, *(["--stock"] if stock else [])]
+    environments = [os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}]
+    if strategy == "multiworker":
+        workers = {"worker": [f"localhost:{port}" for port in free_ports(STRATEGIES[strategy])]}
+        environments = [
+            environments[0]
+            | {
+                "TF_CONFIG": json.dumps(
+                    {"cluster": workers, "task": {"type": "worker", "index": i}}
+                )
+            }
+            for i in range(STRATEGIES[strategy])
+        ]
+    with tempfile.TemporaryFile("w+") as messages:
+        processes = [
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=messages, text=True)
+            for env in environments
+        ]
+        rows = []
+        for line in processes[0].stdout:
+            rows.append(json.loads(line))
+            print(f"\r{strategy}: {len(rows)} of {len(CELLS)}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        for process in processes:
+            process.communicate(timeout=SECONDS)
+        if any(process.returncode for process in processes):
+            messages.seek(0)
+            print(messages.read(), file=sys.stderr)
+    return rows
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def train(name: str, stock: bool):
+    """Yields the row of each cell of a strategy."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    if name == "multiworker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    elif name == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    else:
+        strategy = tf.distribute.get_strategy()
+    plain_strategy = tf.distribute.get_strategy()
+
+    from keras_elu import layers, training
+
+    random = np.random.default_rng(0)
+    images = random.normal(size=(EXAMPLES, 6, 6, 2))
+    labels = random.integers(0, 3, EXAMPLES)
+    start_weights = None
+
+    def weights(model, strategy, precision, micro_batches=1, **arguments):
+        """Trains a network and returns its weights."""
+        nonlocal start_weights
+        keras.config.set_dtype_policy(precision)
+        batch = BATCH
+        optimizer = {"learning_rate": 0.1, "momentum": 0.9}
+        if model is training.DistributedModel:
+            arguments["micro_batches"] = micro_batches
+        elif micro_batches > 1:
+            optimizer["gradient_accumulation_steps"] = micro_batches
+            batch //= micro_batches
+        with strategy.scope():
+            inputs = keras.Input((6, 6, 2))
+            x = layers.ELU()(keras.layers.Conv2D(4, 3, kernel_regularizer="l2")(inputs))
+            outputs = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+            network = model(inputs, keras.layers.Activation("linear", dtype="float32")(outputs))
+            network.compile(
+                keras.optimizers.SGD(**optimizer),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+                **arguments,
+            )
+        if start_weights is None:
+            start_weights = [w / 2 for w in network.get_weights()]
+        network.set_weights(start_weights)
+        network.fit(images, labels, batch_size=batch, epochs=EPOCHS, verbose=0, shuffle=False)
+        return [w.astype("float64") for w in network.get_weights()]
+
+    def difference(a, b):
+        return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+    keras.utils.set_random_seed(0)
+    keras.config.set_floatx("float64")
+    exact = weights(keras.Model, plain_strategy, "float64")
+    keras.config.set_floatx("float32")
+    plain = {p: weights(keras.Model, plain_strategy, p, jit_compile=False) for p in PRECISIONS}
+    for precision, jit_compile, micro_batches, steps in CELLS:
+        row = {
+            "strategy": name,
+            "precision": precision,
+            "jit_compile": jit_compile,
+            "micro_batches": micro_batches,
+            "steps_per_execution": steps,
+            "bound": 4 * difference(exact, plain[precision]),
+        }
+        try:
+            got = weights(
+                keras.Model if stock else training.DistributedModel,
+                strategy,
+                precision,
+                micro_batches,
+                jit_compile=jit_compile,
+                steps_per_execution=steps,
+            )
+            row["difference"] = difference(got, plain[precision])
+            row["holds"] = row["difference"] <= row["bound"]
+        except Exception as error:  # whatever stock Keras raises is the finding
+            row |= {"error": f"{type(error).__name__}: {str(error)[:200]}", "holds": False}
+        yield row
+
+
+def markdown(table: list[dict]) -> str:
+    """Returns the table: a row for each strategy and precision, a column for all else."""
+    columns = list(itertools.product((False, True), (1, 4), (1, 8)))
+
+    def cell(row):
+        if "error" in row:
+            return "fails"
+        return f"{row['difference']:.0e}" if row["holds"] else f"off by {row['difference']:.0e}"
+
+    head = [f"{'XLA ' if jit else ''}{micro} x {steps}" for jit, micro, steps in columns]
+    lines = [["strategy", "precision", *head], ["---"] * (2 + len(columns))]
+    for (strategy, precision), rows in itertools.groupby(
+        table, lambda row: (row["strategy"], row["precision"])
+    ):
+        lines.append([strategy, precision, *map(cell, rows)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Which workers there are, and the wait until all of them have come."""
+
+import contextlib
+import dataclasses
+import faulthandler
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+_START = (
+    "start with `python -m keras_elu.launch --workers N trainers/x.py ...`, or set TF_CONFIG on "
+    "each worker"
+)
+_FORM = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+_SILENT = 5  # seconds that a wait may take without a word
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The workers that train one model together, and which of them this process is.
+
+    Args:
+        workers: `host:port` of every worker, the chief first.
+        index: Position of this process in `workers`, from 0.
+
+    Example:
+
+    >>> cluster = Cluster(("10.0.0.1:2222", "10.0.0.2:2222"), index=1)
+    >>> cluster.address, cluster.chief
+    ('10.0.0.2:2222', False)
+    """
+
+    workers: tuple[str, ...]
+    index: int
+
+    @property
+    def chief(self) -> bool:
+        """Whether this is the worker that writes what is written once."""
+        return self.index == 0
+
+    @property
+    def address(self) -> str:
+        """This worker's `host:port`."""
+        return self.workers[self.index]
+
+
+def read() -> Cluster:
+    """Returns the cluster that the environment variable `TF_CONFIG` describes.
+
+    Its form is TensorFlow's: the jobs `chief`, of at most one address, and `worker`. Without a
+    chief, worker 0 is the chief.
+
+    Raises:
+        ValueError: With one sentence, if `TF_CONFIG` is absent or not of this form.
+
+    Reference:
+        `tf.distribute.cluster_resolver.TFConfigClusterResolver`.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise ValueError(f"Several workers need TF_CONFIG, which is not set: {_START}.")
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"TF_CONFIG is not JSON ({error}): {_START}.") from error
+    match config:
+        case {"cluster": {**jobs}, "task": {"type": str(kind), "index": int(index)}}:
+            pass
+        case _:
+            raise ValueError(f"TF_CONFIG is {text}, which is not of the form {_FORM}.")
+    if wrong := sorted({kind, *jobs} - {"chief", "worker"}):
+        raise ValueError(
+            f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: leave it out."
+        )
+    chiefs, others = (_addresses(job, jobs.get(job, [])) for job in ("chief", "worker"))
+    if len(chiefs) > 1:
+        raise ValueError(f"TF_CONFIG has {len(chiefs)} chiefs, but there is one: name the first.")
+    workers = chiefs + others
+    if not workers:
+        raise ValueError(f"TF_CONFIG has no workers: name them, as in {_FORM}.")
+    if twice := [address for address in workers if workers.count(address) > 1]:
+        raise ValueError(f"TF_CONFIG has two workers at {twice[0]}: give each a port of its own.")
+    count = len(chiefs if kind == "chief" else others)
+    if not 0 <= index < count:
+        raise ValueError(
+            f"TF_CONFIG says that this is {kind} {index}, but it has {count} of this type: count "
+            "them from 0."
+        )
+    return Cluster(workers, index if kind == "chief" else len(chiefs) + index)
+
+
+def _addresses(job: str, addresses) -> tuple[str, ...]:
+    if not isinstance(addresses, list):
+        raise ValueError(
+            f"TF_CONFIG has {addresses!r} as {job}, which must be a list of addresses host:port."
+        )
+    for address in addresses:
+        host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(
+                f"TF_CONFIG has the {job} {address!r}, which must be host:port with a port from 1 "
+                "to 65535."
+            )
+    return tuple(addresses)
+
+
+def _listen(cluster: Cluster) -> socket.socket:
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    _, port = _host_and_port(cluster.address)
+    try:
+        return socket.create_server(("", port), family=family, dualstack_ipv6=both)
+    except OSError as error:
+        reason = os.strerror(error.errno)
+        raise ValueError(
+            f"Worker {cluster.index} cannot listen on port {port} ({reason}): end the process that "
+            "does, or give the worker another port in TF_CONFIG."
+        ) from error
+
+
+@contextlib.contextmanager
+def bounded_wait(cluster: Cluster, seconds: float) -> Iterator[None]:
+    """Surrounds the making of the strategy, which alone would wait for its peers for an hour.
+
+    TensorFlow waits with the interpreter locked: no thread runs, and no Ctrl-C ends it. The wait
+    is therefore here, before it, where every worker listens on its own port until all do.
+
+    Args:
+        cluster: The workers.
+        seconds: How long the others may take to come, and then the strategy to be made.
+
+    Raises:
+        ValueError: With one sentence, if this worker cannot listen on its port.
+        SystemExit: With one sentence on stderr and exit code 1, if not all come in time.
+    """
+    _meet(cluster, seconds)
+    # For a peer that dies from here on. It runs without the interpreter, and ends with code 1.
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _meet(cluster: Cluster, seconds: float) -> None:
+    start, silent = time.monotonic(), True
+    absent = [index for index in range(len(cluster.workers)) if index != cluster.index]
+    with _listen(cluster):
+        while absent := [index for index in absent if not _listens(cluster.workers[index])]:
+            waited = time.monotonic() - start
+            names = ", ".join(f"{index} ({cluster.workers[index]})" for index in absent)
+            names = f"worker{'s' * (len(absent) > 1)} {names}"
+            if waited > seconds:
+                sys.exit(
+                    f"error: {names} did not come within {seconds:g} s: start what is missing, or "
+                    "correct TF_CONFIG."
+                )
+            if silent and waited > _SILENT:
+                print(f"waiting for {names}, at most {seconds:g} s", file=sys.stderr, flush=True)
+                silent = False
+            time.sleep(0.1)
+
+
+def _listens(address: str) -> bool:
+    try:
+        socket.create_connection(_host_and_port(address), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,160 @@
+"""A Keras model whose step is right on any number of replicas."""
+
+import functools
+import inspect
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from keras_elu.training import keras_internals, step
+from keras_elu.training.execution import Execution, Limit, Splitting, scope
+
+
+class DistributedModel(keras.Model):
+    """A model that trains and evaluates alike on one replica, on several and on several workers.
+
+    It is made and used as any `keras.Model`, in the scope of its strategy. A batch is the global
+    one, of all replicas together, which are given its rows as evenly as it goes; under several
+    workers each must yield the same global batches. A step then has the loss, the gradients and the
+    metrics of the global batch, whatever the strategy, the precision and the arguments of
+    `compile`; `keras_elu.training.step` says how. Only batch normalisation sees its own replica's
+    rows, as in Keras; its moving statistics are averaged over the replicas. `save` writes a plain
+    Keras model.
+
+    Example:
+
+    >>> with keras_elu.training.strategy("default").scope():
+    ...     inputs = keras.Input((3,))
+    ...     model = DistributedModel(inputs, keras.layers.Dense(1)(inputs))
+    ...     model.compile("sgd", "mse", jit_compile=True, micro_batches=2, steps_per_execution=4)
+    >>> model.fit(np.ones((10, 3)), np.ones((10, 1)), batch_size=4, verbose=0).epoch
+    [0]
+    """
+
+    def compile(
+        self,
+        *arguments,
+        jit_compile: bool | Literal["auto"] = "auto",
+        micro_batches: int | Literal["auto"] = 1,
+        **keywords,
+    ):
+        """Configures the model for training, as `keras.Model.compile`, which has further arguments.
+
+        Args:
+            jit_compile: Whether XLA compiles the step; "auto": on accelerators, not on a CPU.
+            micro_batches: Number of parts in which a replica passes its rows of a training batch
+                through the network, to need less memory. The step is that of the whole batch; batch
+                normalisation sees the rows of a part, as it does those of a replica. "auto": the
+                least power of 2 with which the step fits into memory.
+
+        Raises:
+            ValueError: If variables of the model, the optimizer or the metrics were not created in
+                the scope of the model's strategy, or the arguments do not fit together.
+        """
+        if micro_batches != "auto" and not (isinstance(micro_batches, int) and micro_batches > 0):
+            raise ValueError(
+                f'micro_batches must be "auto" or a positive int, not {micro_batches!r}.'
+            )
+        strategy = super().distribute_strategy
+        synchronized = any(map(step.is_synchronized, keras_internals.layers(self)))
+        if jit_compile == "auto":
+            accelerated = bool(tf.config.list_logical_devices("GPU"))
+            jit_compile = accelerated and not synchronized and not keywords.get("run_eagerly")
+        if (
+            synchronized
+            and strategy.num_replicas_in_sync > 1
+            and (jit_compile or micro_batches != 1)
+        ):
+            raise ValueError(
+                "BatchNormalization(synchronized=True) sums over the replicas amid the step, which "
+                "neither XLA nor micro-batches allow: set synchronized=False, or jit_compile=False "
+                "and micro_batches=1."
+            )
+        with scope(strategy):
+            super().compile(*arguments, jit_compile=jit_compile, **keywords)
+        self._execution = Execution(self, strategy, micro_batches)
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if optimizer is not None and optimizer.gradient_accumulation_steps:
+            raise ValueError(
+                f"The optimizer has gradient_accumulation_steps="
+                f"{optimizer.gradient_accumulation_steps}: multiply the batch size by it, and give "
+                "it to compile as micro_batches instead."
+            )
+        self._execution.check_scope()
+
+    @property
+    def distribute_strategy(self) -> tf.distribute.Strategy:
+        """The strategy in whose scope the model was made; it cuts batches by examples."""
+        strategy = super().distribute_strategy
+        return Splitting(strategy, self._execution) if self.compiled else strategy
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *arguments, **keywords):
+        return self._call(keras.Model.fit, arguments, keywords)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *arguments, **keywords):
+        return self._call(keras.Model.evaluate, arguments, keywords)
+
+    def _call(self, method, arguments, keywords):
+        self._assert_compile_called(method.__name__)
+        bound = inspect.signature(method).bind(self, *arguments, **keywords)
+        given = bound.arguments
+        data = [given.get("x"), given.get("validation_data")]
+        if any(isinstance(x, tf.distribute.DistributedDataset) for x in data):
+            raise ValueError(
+                "The data set is distributed already: give the tf.data.Dataset of global batches, "
+                "which the model distributes itself."
+            )
+        limit = Limit(
+            self._execution,
+            given.get("steps_per_epoch"),
+            given.get("validation_steps", given.get("steps")),
+        )
+        callbacks = given.get("callbacks")
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            if not any(isinstance(callback, Limit) for callback in callbacks.callbacks):
+                callbacks.append(limit)
+        else:
+            callbacks = (
+                [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
+            )
+            given["callbacks"] = [limit, *(callbacks or [])]
+        return method(*bound.args, **bound.kwargs)
+
+    def save(self, *arguments, **keywords):
+        """Saves a plain Keras model, as `keras.Model.save` does."""
+        cls = type(self)
+        functional = next((c for c in cls.__mro__ if c.__name__ == "Functional"), None)
+        if cls is DistributedModel and functional is not None:
+            self.__class__ = functional
+        try:
+            return keras.Model.save(self, *arguments, **keywords)
+        finally:
+            self.__class__ = cls
+
+    # What Keras calls to prepare its loops.
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        spec = (
+            self._execution.batch_spec
+            if data_batch is None
+            else tf.nest.map_structure(
+                lambda array: tf.TensorSpec.from_tensor(tf.convert_to_tensor(array)),
+                tuple(part for part in data_batch if part is not None),
+            )
+        )
+        self._execution.build(spec)
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self.train_function = self._execution.function(training=True)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            self.test_function = self._execution.function(training=False)
+
+    def make_predict_function(self, force=False):
+        if self.predict_function is None or force:
+            self.predict_function = self._execution.predict_function()

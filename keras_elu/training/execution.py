@@ -1,0 +1,314 @@
+"""How steps are run: batches cut for the replicas, several steps to an execution."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from keras_elu.training import keras_internals, step
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss is not finite any more.
+
+    Attributes:
+        step: The first step of training, counted from 1, whose loss was not.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"The loss of step {step:,} is not finite.")
+        self.step = step
+
+
+class Execution:
+    """The functions that Keras calls for each of its executions, one or more steps.
+
+    Args:
+        model: A compiled model.
+        strategy: The strategy in whose scope it was made.
+        micro_batches: As for `keras_elu.training.DistributedModel.compile`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        micro_batches: int | Literal["auto"],
+    ):
+        self._model = model
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        self._built = False
+        self.micro_batches = micro_batches
+        self.batch_spec = None  # of the latest data set that was distributed
+        self.steps = model.steps_per_execution  # of the next call
+
+    def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the batches of a data set cut for the replicas."""
+        self.batch_spec = dataset.element_spec
+        return self._strategy.distribute_datasets_from_function(
+            lambda context: cut(dataset, context)
+        )
+
+    def build(self, spec) -> None:
+        """Creates all variables that do not exist yet, for batches of the `tf.TypeSpec`s `spec`."""
+        if self._built:
+            return
+        spec = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), spec)
+        with scope(self._strategy):
+            keras_internals.build(self._model, spec)
+        keras_internals.replace_losses(self._model, step.of_piece)
+        self.check_scope()
+        self._built = True
+
+    def check_scope(self) -> None:
+        """Raises `ValueError` if a variable was not created in the strategy's scope."""
+        if self._replicas == 1:
+            return
+        optimizer = self._model.optimizer
+        owned = {
+            "model": self._model.variables,
+            "optimizer": optimizer.variables if optimizer is not None else [],
+            "metrics": self._model.metrics_variables,
+        }
+        for owner, variables in owned.items():
+            for variable in variables:
+                if not self._strategy.extended.variable_created_in_scope(variable.value):
+                    raise ValueError(
+                        f"The variable {variable.path} of the {owner} was created outside of the "
+                        "scope of the model's strategy: make the model, its layers, its optimizer "
+                        "and its metrics in `with strategy.scope():`."
+                    )
+
+    def function(self, *, training: bool) -> Callable[[Any], dict]:
+        """Returns the function that runs the next `steps` steps on an iterator's batches.
+
+        It returns the metrics since their last reset, and raises `StopIteration` where no batch is
+        left, and `NonFiniteLoss`.
+        """
+        model, strategy = self._model, self._strategy
+        one = step.Step(
+            model,
+            replicas=self._replicas,
+            training=training,
+            jit_compile=model.jit_compile,
+            micro_batches=self._fitting_micro_batches() if training else 1,
+        )
+
+        def loss_of(batch):
+            return strategy.experimental_local_results(strategy.run(one, args=(batch,)))[0]
+
+        def run(iterator, steps):
+            """How many steps were done, which was the first whose loss was not finite, the logs."""
+            before = 0 if model.optimizer is None else tf.cast(model.optimizer.iterations, "int32")
+
+            def body(done, _, first_bad):
+                batch = iterator.get_next_as_optional()
+
+                def do():
+                    bad = tf.logical_not(tf.math.is_finite(loss_of(batch.get_value())))
+                    new = tf.logical_and(bad, first_bad < 0)
+                    return done + 1, True, tf.where(new, done, first_bad)
+
+                return tf.cond(batch.has_value(), do, lambda: (done, False, first_bad))
+
+            done, _, first_bad = tf.while_loop(
+                lambda done, more, _: tf.logical_and(more, done < steps),
+                body,
+                (tf.constant(0), tf.constant(True), tf.constant(-1)),
+                parallel_iterations=1,
+            )
+            with scope(strategy):
+                bad = tf.where(first_bad < 0, 0, before + first_bad + 1)
+                return tf.stack([done, bad]), model.get_metrics_result()
+
+        if not model.run_eagerly:
+            run = tf.function(run, autograph=False, reduce_retracing=True)
+
+        def execute(iterator):
+            if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
+                iterator = self._iterator_of_one(iterator)
+            numbers, logs = run(iterator, tf.constant(self.steps))
+            done, bad = numbers.numpy()
+            if not done:
+                raise StopIteration
+            if training and bad:
+                raise NonFiniteLoss(int(bad))
+            return logs
+
+        return execute
+
+    def predict_function(self) -> Callable[[list], Any]:
+        """Returns the function that gives the model's outputs for a list of distributed batches."""
+        model, strategy = self._model, self._strategy
+        forward = step.Forward(model, replicas=self._replicas, jit_compile=model.jit_compile)
+
+        def run(batch):
+            outputs = strategy.run(forward, args=(batch,))
+            return tf.nest.map_structure(self._joined, outputs)
+
+        if not model.run_eagerly:
+            run = tf.function(run, autograph=False, reduce_retracing=True)
+
+        def predict(batches):
+            outputs = [run(batch) for batch in batches]
+            return tf.nest.map_structure(lambda *tensors: tf.concat(tensors, 0), *outputs)
+
+        return predict
+
+    def _joined(self, rows):
+        """The rows of all replicas, in their order."""
+        here = self._strategy.experimental_local_results(rows)
+        if len(here) == self._replicas:
+            return tf.concat(here, 0)
+        if here[0].dtype != tf.bfloat16:
+            return self._strategy.gather(rows, 0)
+        wide = self._strategy.run(tf.cast, args=(rows, tf.float32))  # gather has no bfloat16
+        return tf.cast(self._strategy.gather(wide, 0), tf.bfloat16)
+
+    def _iterator_of_one(self, batches):
+        """An iterator over the one batch of arrays that `train_on_batch` passes."""
+        (batch,) = batches
+        batch = tuple(part for part in batch if part is not None)
+        batch = tf.nest.map_structure(tf.convert_to_tensor, batch)
+        spec = self.batch_spec
+        iterator = iter(self.distribute(tf.data.Dataset.from_tensors(batch)))
+        self.batch_spec, self.steps = spec, 1
+        return iterator
+
+    def _fitting_micro_batches(self) -> int:
+        """The number that was asked for, or with "auto" the least that fits into memory."""
+        if self.micro_batches != "auto":
+            return self.micro_batches
+        rows = tf.nest.flatten(self.batch_spec)[0].shape[0]
+        if rows is None:
+            raise ValueError(
+                'micro_batches="auto" needs to know the size of a batch: batch the data set with '
+                "drop_remainder=True, or give a number."
+            )
+        rows = -(-rows // self._replicas)
+        zeros = tf.nest.map_structure(
+            lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), self.batch_spec
+        )
+        number = 1
+        while not self._fits(zeros, number):
+            if number >= rows:
+                raise ValueError(
+                    "The step does not fit into memory even with a single example at a time: make "
+                    "the model or its input smaller."
+                )
+            number *= 2
+        print(f"micro-batches: {number}, of {-(-rows // number)} of a replica's {rows} examples")
+        self.micro_batches = number
+        return number
+
+    def _fits(self, batch, number: int) -> bool:
+        trial = step.Step(
+            self._model,
+            replicas=self._replicas,
+            training=True,
+            jit_compile=self._model.jit_compile,
+            micro_batches=number,
+        )
+        try:
+            tf.function(
+                lambda: self._strategy.run(trial.rehearse, args=(batch,)), autograph=False
+            )()
+            fits = 1
+        except tf.errors.ResourceExhaustedError:
+            fits = 0
+        with scope(self._strategy):
+            everywhere = self._strategy.run(
+                lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(fits))
+            )
+        return int(self._strategy.experimental_local_results(everywhere)[0]) == self._replicas
+
+
+class Splitting:
+    """A strategy that cuts batches by examples.
+
+    `tf.distribute` leaves the last replicas without rows where a batch is not a multiple of their
+    number (https://github.com/tensorflow/tensorflow/issues/41657).
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, execution: Execution):
+        self._strategy = strategy
+        self._execution = execution
+
+    def experimental_distribute_dataset(self, dataset, options=None):
+        return self._execution.distribute(dataset)
+
+    def __getattr__(self, name):
+        return getattr(self._strategy, name)
+
+
+class Limit(keras.callbacks.Callback):
+    """Makes the last execution of an epoch, or of an evaluation, as short as it has to be."""
+
+    def __init__(self, execution: Execution, steps: int | None, test_steps: int | None):
+        super().__init__()
+        self._execution = execution
+        self._steps, self._test_steps = steps, test_steps
+
+    def _limit(self, begin, steps):
+        most = self.model.steps_per_execution
+        self._execution.steps = most if steps is None else min(most, steps - begin)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._limit(batch, self._steps)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._limit(batch, self._test_steps)
+
+
+def cut(dataset: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Cuts each batch into one part for every replica that this worker feeds.
+
+    Of n rows, replica r of R gets rows n * r // R up to n * (r + 1) // R. On several replicas a
+    part is a pair: the number of its rows that count, and the rows; where there would be none, the
+    first row stands in and the number is 0.
+    """
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return dataset
+    here = replicas // context.num_input_pipelines
+    first = context.input_pipeline_id * here
+    rows = tf.nest.flatten(dataset.element_spec)[0].shape[0]
+    even = rows // replicas if rows is not None and rows % replicas == 0 else None
+
+    def part(replica, batch):
+        rows = tf.cast(step.number_of_rows(batch), "int64")
+        begin, end = rows * replica // replicas, rows * (replica + 1) // replicas
+        count = end - begin
+
+        def take(tensor):
+            begins = tf.minimum(begin, rows - 1)
+            taken = tensor[begins : tf.maximum(end, begins + 1)]
+            return tf.ensure_shape(taken, [even, *tensor.shape[1:]])
+
+        return count, tf.nest.map_structure(take, batch)
+
+    def parts(*batch):
+        batch = batch if isinstance(dataset.element_spec, tuple) else batch[0]
+        numbers = tf.data.Dataset.range(first, first + here)
+        return numbers.map(lambda replica: part(replica, batch))
+
+    return dataset.flat_map(parts).prefetch(here)
+
+
+def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
+    """Returns the strategy's scope, or nothing to enter where it is entered already.
+
+    Raises:
+        ValueError: If the scope of another strategy is entered.
+    """
+    if strategy is tf.distribute.get_strategy():
+        return contextlib.nullcontext()
+    if tf.distribute.has_strategy():
+        raise ValueError(
+            "The model was made outside of the scope of the strategy in use: make the model, its "
+            "layers, its optimizer and its metrics in `with strategy.scope():`."
+        )
+    return strategy.scope()

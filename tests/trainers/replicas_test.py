@@ -1,0 +1,75 @@
+"""The trainers on one replica, on two, and on two workers, of which one is killed."""
+
+import csv
+import os
+import pathlib
+import signal
+
+import pytest
+
+MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
+FILES = {"config.json", "environment.json", "history.csv", "model.keras", "result.json"}
+RUNS = {
+    "mnist": ("--epochs", 3, "--batch_size", 50),
+    # Drop-out: two replicas draw the masks of two micro-batches.
+    "cifar": ("--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 8),
+}
+ON_ONE = {"mnist": (), "cifar": ("--micro_batches", 2)}
+
+
+def curves(folder):
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        [float(value) for name, value in row.items() if name != "images_per_second"] for row in rows
+    ]
+
+
+def assert_same_curves(folder, other):
+    for one, two in zip(curves(folder), curves(other), strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+@pytest.mark.parametrize("name", RUNS)
+def test_replicas_and_workers_give_the_curves_of_one(name, trainer, launch, tmp_path):
+    one = trainer(name, *RUNS[name], *ON_ONE[name], "--run_dir", "one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    two = trainer(name, *RUNS[name], *MIRRORED, "--run_dir", "two", cwd=tmp_path)
+    assert two.returncode == 0, two.stderr
+    workers = launch(name, *RUNS[name], "--run_dir", "workers", cwd=tmp_path)
+    output, _ = workers.communicate()
+    assert workers.returncode == 0, output
+    assert "[0] epoch 2/" in output
+    assert "[1] epoch" not in output
+    for folder in ("two", "workers"):
+        assert_same_curves(tmp_path / folder, tmp_path / "one")
+        assert {path.name for path in (tmp_path / folder).iterdir()} == FILES | {"tensorboard"}
+
+
+def trainers_below(launcher):
+    """The processes that launch has started, by the order of their starts."""
+    children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_run_goes_on_after_one_of_its_workers_was_killed(victim, launch, trainer, tmp_path):
+    flags = ("--epochs", 8, "--batch_size", 50, "--run_dir")
+    process = launch("mnist", *flags, "killed", cwd=tmp_path)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "epoch 3/8" in line and "going on" not in "".join(lines):
+            os.kill(trainers_below(process.pid)[victim], signal.SIGKILL)
+    output = "".join(lines)
+    assert process.wait() == 0, output
+    assert f"launch: worker {victim} was killed by SIGKILL: all start again" in output
+    assert "[0] going on after epoch " in output
+    undisturbed = trainer("mnist", *flags, "undisturbed", *MIRRORED, cwd=tmp_path)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert_same_curves(tmp_path / "killed", tmp_path / "undisturbed")
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == FILES | {"tensorboard"}

@@ -1,0 +1,624 @@
+"""The same mathematics under every strategy: one replica, by stock Keras, is the oracle."""
+
+import itertools
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, optimizers
+
+from keras_elu import schedules, training
+from keras_elu.layers import ELU
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(35, 8)).astype("float32")  # of a batch of 8, the last has 3 rows
+Y = RANDOM.integers(0, 3, 35)
+W = RANDOM.uniform(0, 2, 35).astype("float32")
+WHOLE = 32  # rows in whole batches
+HARD = {"jit_compile": True, "micro_batches": 2, "steps_per_execution": 3}
+
+
+def one_replica():
+    return training.strategy("default")
+
+
+def two_replicas():
+    strategy = training.strategy("mirrored")
+    assert strategy.num_replicas_in_sync == 2
+    return strategy
+
+
+def crossentropy(reduction="sum_over_batch_size"):
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=reduction)
+
+
+def dense(x):
+    return layers.Dense(3)(layers.Dense(16, activation="tanh", kernel_regularizer="l2")(x))
+
+
+def normalised(x):
+    return layers.Dense(3)(layers.BatchNormalization(momentum=0.9)(layers.Dense(16)(x)))
+
+
+def dropped(x):
+    return layers.Dense(3)(layers.Dropout(0.5, seed=3)(layers.Dense(16)(x)))
+
+
+def make(strategy, model=training.DistributedModel, network=dense, inputs=None, **compiling):
+    """A compiled model; equal arguments give equal weights under every strategy."""
+    keras.utils.set_random_seed(1)
+    optimizer = compiling.pop("optimizer", lambda: optimizers.SGD(0.1, momentum=0.9))
+    loss = compiling.pop("loss", crossentropy)
+    metrics = compiling.pop("metrics", list)
+    with strategy.scope():
+        inputs = keras.Input((8,)) if inputs is None else inputs()
+        made = model(inputs, network(inputs))
+        made.compile(optimizer(), loss(), metrics=metrics(), **compiling)
+    return made
+
+
+def trained(strategy, model=training.DistributedModel, data=(X, Y), fitting=None, **making):
+    """Weights, last logs and evaluation after two epochs in batches of 8."""
+    made = make(strategy, model, **making)
+    rows = tf.data.Dataset.from_tensor_slices(data).batch(8)
+    logs = made.fit(rows, epochs=2, verbose=0, **(fitting or {})).history
+    return {
+        "weights": [v.numpy() for v in [*made.variables, *made.optimizer.variables]],
+        "logs": {name: values[-1] for name, values in logs.items()},
+        "evaluation": made.evaluate(rows, verbose=0, return_dict=True),
+    }
+
+
+def assert_same(a, b, tolerance=2e-6):
+    for one, other in zip(a["weights"], b["weights"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    for part in ("logs", "evaluation"):
+        assert a[part] == pytest.approx(b[part], rel=1e-5, abs=tolerance)
+
+
+def differ(a, b, by=1e-3):
+    pairs = zip(a["weights"], b["weights"], strict=True)
+    return max(np.abs(one - other).max() for one, other in pairs) > by
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+def test_all_combinations_of_the_table_hold():
+    """3 strategies x 3 precisions x XLA x micro-batches x steps an execution: F1, F2, F3, F7."""
+    script = pathlib.Path(__file__).parents[2] / "benchmarks" / "combinations.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "72 of 72 hold" in done.stdout
+
+
+OPTIMIZERS = {
+    "adam": lambda: optimizers.Adam(0.01),
+    "adamw": lambda: optimizers.AdamW(0.01, weight_decay=0.1),
+    "nadam": lambda: optimizers.Nadam(0.01),
+    "muon": lambda: optimizers.Muon(0.01),
+    "lamb": lambda: optimizers.Lamb(0.01),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, centered=True, momentum=0.9),
+    "moving average": lambda: optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5),
+    "moving average written back": lambda: optimizers.SGD(
+        0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3
+    ),
+    "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.1),
+    "global_clipnorm": lambda: optimizers.SGD(0.1, global_clipnorm=0.1),
+    "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.01),
+    "schedule": lambda: optimizers.SGD(schedules.Cosine(0.1, 10, warmup_steps=3), momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_updates_as_on_one_replica(name):
+    expected = trained(one_replica(), keras.Model, optimizer=OPTIMIZERS[name])
+    assert_same(trained(two_replicas(), optimizer=OPTIMIZERS[name], **HARD), expected, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_stock_keras_clips_before_it_sums(name):
+    """F10. With whole batches, so that it does not fail for another reason."""
+    setting = {"optimizer": OPTIMIZERS[name], "data": (X[:WHOLE], Y[:WHOLE])}
+    expected = trained(one_replica(), keras.Model, **setting)
+    assert differ(trained(two_replicas(), keras.Model, **setting), expected)
+
+
+def piece_mean(y_true, y_pred):
+    return keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y_true, y_pred, True))
+
+
+class Penalised:
+    """Adds to the loss in its own way."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss + keras.ops.mean(y_pred**2)
+
+
+class PenalisedModel(Penalised, keras.Model):
+    pass
+
+
+class PenalisedDistributedModel(Penalised, training.DistributedModel):
+    pass
+
+
+def two_outputs(x):
+    hidden = layers.Dense(16, activation="tanh")(x)
+    return {"a": layers.Dense(3, name="a")(hidden), "b": layers.Dense(1, name="b")(hidden)}
+
+
+def frozen(x):
+    return layers.Dense(3)(layers.Dense(16, activation="tanh", trainable=False)(x))
+
+
+WEIGHTED = {"data": (X, Y, W), "weighted_metrics": ["accuracy"]}
+FEATURES = {
+    "sums": {"loss": lambda: crossentropy("sum"), "optimizer": lambda: optimizers.SGD(0.01)},
+    "sample weights": WEIGHTED,
+    "means over sample weights": WEIGHTED
+    | {"loss": lambda: crossentropy("mean_with_sample_weight")},
+    "class weights": {"fitting": {"class_weight": {0: 1.0, 1: 2.0, 2: 0.5}}},
+    "a loss that is a mean already": {
+        "loss": lambda: piece_mean,
+        "network": lambda x: layers.Softmax()(dense(x)),
+    },
+    "activity regularisers": {
+        "network": lambda x: layers.Dense(3)(layers.Dense(4, activity_regularizer="l2")(x))
+    },
+    "frozen layers": {"network": frozen},
+    "metrics": {
+        "metrics": lambda: ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+    },
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("compiling", [{}, HARD], ids=["plain", "hard"])
+def test_every_feature_counts_each_example_once(name, compiling):
+    """F6: the last batch is uneven."""
+    expected = trained(one_replica(), keras.Model, **FEATURES[name])
+    assert_same(trained(two_replicas(), **FEATURES[name], **compiling), expected)
+
+
+def test_stock_keras_weighs_the_last_batch_by_replicas():
+    expected = trained(one_replica(), keras.Model)
+    assert differ(trained(two_replicas(), keras.Model), expected)
+
+
+def test_a_loss_of_the_models_own_is_taken_as_a_mean():
+    expected = trained(one_replica(), PenalisedModel)
+    assert_same(trained(two_replicas(), PenalisedDistributedModel, **HARD), expected)
+
+
+TWO = {
+    "network": two_outputs,
+    "loss": lambda: {"a": crossentropy(), "b": "mse"},
+    "metrics": lambda: {"a": ["accuracy"], "b": ["mae"]},
+    "data": (X, {"a": Y, "b": W[:, None]}),
+}
+
+
+def test_two_outputs():
+    """Stock Keras counts each batch once in the losses of single outputs, whatever its size."""
+    expected = trained(one_replica(), keras.Model, **TWO)
+    got = trained(two_replicas(), **TWO, **HARD)
+    wrong = {"a_loss", "b_loss"}
+    for part in ("logs", "evaluation"):
+        for name in expected[part].keys() - wrong:
+            assert got[part][name] == pytest.approx(expected[part][name], rel=1e-5), name
+    model = make(two_replicas(), **{k: v for k, v in TWO.items() if k != "data"})
+    whole = model.evaluate(*TWO["data"], batch_size=35, verbose=0, return_dict=True)
+    parts = model.evaluate(*TWO["data"], batch_size=8, verbose=0, return_dict=True)
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+def test_several_inputs():
+    def network(inputs):
+        return dense(layers.Concatenate()([inputs["p"], inputs["q"]]))
+
+    setting = {
+        "inputs": lambda: {"p": keras.Input((3,), name="p"), "q": keras.Input((5,), name="q")},
+        "network": network,
+        "data": ({"p": X[:, :3], "q": X[:, 3:]}, Y),
+    }
+    expected = trained(one_replica(), keras.Model, **setting)
+    assert_same(trained(two_replicas(), **setting, **HARD), expected)
+
+
+# Batch normalisation and drop-out: every piece of a batch has its own statistics and its own mask,
+# so that two replicas are two micro-batches on one.
+
+WHOLE_BATCHES = {"data": (X[:WHOLE], Y[:WHOLE])}
+
+
+@pytest.mark.parametrize("network", [normalised, dropped])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_replicas_are_micro_batches(network, jit_compile):
+    setting = WHOLE_BATCHES | {"network": network, "jit_compile": jit_compile}
+    for parts in (1, 2):
+        expected = trained(one_replica(), micro_batches=2 * parts, **setting)
+        assert_same(trained(two_replicas(), micro_batches=parts, **setting), expected, 2e-5)
+
+
+@pytest.mark.parametrize("network", [dense, dropped])
+def test_one_replica_is_stock_keras_to_the_bit(network):
+    expected = trained(one_replica(), keras.Model, network=network)
+    got = trained(one_replica(), network=network)
+    for one, other in zip(got["weights"], expected["weights"], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def moving_mean(model):
+    """Of a layer that saw one batch, whose first half is 0 and second half 10, from mean 0."""
+    strategy = two_replicas()
+    network = layers.BatchNormalization(momentum=0.0)
+    made = make(strategy, model, network=network, loss=lambda: "mse")
+    x = np.repeat([0.0, 10.0], 4)[:, None] * np.ones((1, 8))
+    made.fit(x, x, batch_size=8, shuffle=False, verbose=0)
+    return made.layers[-1].moving_mean
+
+
+def test_moving_statistics_are_averaged_over_the_replicas():
+    """F4: stock Keras keeps those of the first."""
+    means = moving_mean(training.DistributedModel)
+    for mine in two_replicas().experimental_local_results(means.value):
+        np.testing.assert_allclose(mine.numpy(), 5.0)
+    np.testing.assert_allclose(moving_mean(keras.Model).numpy(), 0.0)
+
+
+def test_synchronised_batch_normalisation_is_that_of_the_whole_batch():
+    def synchronised(x):
+        return layers.Dense(3)(
+            layers.BatchNormalization(momentum=0.9, synchronized=True)(layers.Dense(16)(x))
+        )
+
+    expected = trained(one_replica(), keras.Model, network=normalised, **WHOLE_BATCHES)
+    assert_same(trained(two_replicas(), network=synchronised, **WHOLE_BATCHES), expected, 1e-5)
+
+
+class Masks(keras.layers.Layer):
+    """A drop-out whose masks are summed in a weight, by row of the batch."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.dropout = layers.Dropout(0.5, seed=7)
+        self.rows = rows
+
+    def build(self, shape):
+        self.seen = self.add_weight(shape=(self.rows, shape[-1]), initializer="ones")
+
+    def call(self, x, training=None):
+        # The gradient of the mean of the output towards `seen` is the mask.
+        seen = keras.ops.ones_like(x) * self.seen[: keras.ops.shape(x)[0]]
+        return self.dropout(seen, training=training)
+
+
+def masks(model, strategy, **compiling):
+    """What each replica's mask adds to the one weight, with a learning rate of 1."""
+    made = make(
+        strategy,
+        model,
+        network=lambda x: Masks(64)(x),
+        loss=lambda: lambda y, p: keras.ops.mean(p, -1),
+        optimizer=lambda: optimizers.SGD(1.0),
+        **compiling,
+    )
+    ones = np.ones((64 * strategy.num_replicas_in_sync, 8), "float32")
+    made.fit(ones, ones, batch_size=len(ones), verbose=0, shuffle=False)
+    return 1 - made.layers[-1].seen.numpy()
+
+
+def test_every_replica_draws_its_own_mask_reproducibly():
+    """F5: the masks of two replicas agree in half of the places, not in all."""
+    own = masks(training.DistributedModel, two_replicas())
+    same = masks(training.DistributedModel, two_replicas(), jit_compile=False)
+    stock = masks(keras.Model, two_replicas())
+    np.testing.assert_array_equal(own, same)
+    counts = [len(np.unique(np.round(m / m.max(), 3))) for m in (own, stock)]
+    assert counts == [3, 2]  # dropped by none, one or both; by none or both
+    half = (np.round(own / own.max(), 3) == 0.5).mean()
+    assert 0.4 < half < 0.6
+
+
+class Wide(keras.layers.Layer):
+    """Fails, as a convolution on some devices does, where there are no rows."""
+
+    def call(self, x):
+        rows = keras.ops.shape(x)[0]
+        with tf.control_dependencies([tf.debugging.assert_positive(rows)]):
+            return tf.identity(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_no_replica_runs_an_empty_batch():
+    """F6: of a last batch of one row, one of two replicas gets none."""
+    setting = {"data": (X[:17], Y[:17]), "network": lambda x: dense(Wide()(x))}
+    expected = trained(one_replica(), keras.Model, **setting)
+    assert_same(trained(two_replicas(), **setting), expected)
+    assert_same(trained(two_replicas(), **setting, micro_batches=4), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        trained(two_replicas(), keras.Model, **setting)
+
+
+def test_the_row_that_stands_in_leaves_no_trace_in_the_statistics():
+    setting = {"data": (X[:9], Y[:9]), "network": normalised}
+    expected = trained(one_replica(), micro_batches=2, **setting)
+    assert_same(trained(two_replicas(), **setting), expected, 1e-5)
+
+
+def test_predictions_come_in_order_once_each():
+    made = make(two_replicas())
+    plain = make(one_replica(), keras.Model)
+    for rows in (1, 2, 17, 35):
+        np.testing.assert_allclose(
+            made.predict(X[:rows], batch_size=8, verbose=0),
+            plain.predict(X[:rows], verbose=0),
+            1e-5,
+        )
+
+
+def test_the_strategy_is_one_object():
+    """F8: a second one in a process aborts its collectives."""
+    assert training.strategy("mirrored") is training.strategy("mirrored")
+
+
+def counted_batches(drawn):
+    def rows():
+        for number in itertools.count():
+            drawn.append(number)
+            yield X[:8], Y[:8]
+
+    spec = (tf.TensorSpec((8, 8)), tf.TensorSpec((8,), tf.int64))
+    return tf.data.Dataset.from_generator(rows, output_signature=spec)
+
+
+def steps_done(model, drawn, steps_per_execution):
+    made = make(two_replicas(), model, steps_per_execution=steps_per_execution)
+    made.fit(counted_batches(drawn), steps_per_epoch=5, epochs=2, verbose=0, shuffle=False)
+    return int(made.optimizer.iterations.numpy())
+
+
+def test_an_execution_is_cut_short_at_the_end_of_an_epoch():
+    for steps_per_execution in (1, 2, 3, 8):
+        assert steps_done(training.DistributedModel, [], steps_per_execution) == 10
+
+
+def starts_of_the_data(model):
+    starts = []
+
+    def rows():
+        starts.append(True)
+        yield from [(X[:8], Y[:8])] * 2
+
+    spec = (tf.TensorSpec((8, 8)), tf.TensorSpec((8,), tf.int64))
+    data = tf.data.Dataset.from_generator(rows, output_signature=spec)
+    make(two_replicas(), model).fit(data, steps_per_epoch=2, verbose=0, shuffle=False)
+    return len(starts)
+
+
+def test_no_hidden_batch_is_read():
+    """F9: stock Keras starts the data a first time, to build from a batch that it throws away."""
+    assert starts_of_the_data(training.DistributedModel) == 1
+    assert starts_of_the_data(keras.Model) == 2
+
+
+class Traced(keras.layers.Layer):
+    traces = 0
+
+    def call(self, x):
+        Traced.traces += 1
+        return x * 1
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_nothing_is_traced_again():
+    made = make(two_replicas(), network=lambda x: dense(Traced()(x)), steps_per_execution=3)
+    made.fit(X, Y, batch_size=8, validation_data=(X, Y), verbose=0)
+    before = Traced.traces
+    made.fit(X, Y, batch_size=8, epochs=3, validation_data=(X, Y), verbose=0)
+    assert Traced.traces == before > 0
+
+
+def test_what_is_not_built_is_built_outside_of_the_trace():
+    """F11: the first thing that a new model does is a step."""
+    made = make(two_replicas(), metrics=lambda: ["accuracy"], jit_compile=True)
+    assert not made.optimizer.built
+    logs = made.train_on_batch(X[:8], Y[:8], return_dict=True)
+    plain = make(one_replica(), keras.Model, metrics=lambda: ["accuracy"])
+    assert logs == pytest.approx(plain.train_on_batch(X[:8], Y[:8], return_dict=True), rel=1e-5)
+    assert made.test_on_batch(X, Y) == pytest.approx(plain.test_on_batch(X, Y), rel=1e-5)
+
+
+def test_it_runs_eagerly_too():
+    expected = trained(one_replica(), keras.Model, **WHOLE_BATCHES)
+    for strategy in (one_replica(), two_replicas()):
+        assert_same(trained(strategy, run_eagerly=True, **WHOLE_BATCHES), expected)
+
+
+def test_a_scheduled_alpha_follows_the_steps_not_the_pieces():
+    schedule = schedules.Linear(1.0, 0.5, 10)
+    made = make(two_replicas(), network=lambda x: dense(ELU(schedule)(x)), **HARD)
+    made.fit(X[:WHOLE], Y[:WHOLE], batch_size=8, verbose=0)
+    (elu,) = [layer for layer in made.layers if isinstance(layer, ELU)]
+    assert int(elu.step.numpy()) == 4
+    assert float(elu.alpha.numpy()) == pytest.approx(float(schedule(3)))
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize("strategy", [one_replica, two_replicas])
+def test_a_loss_that_is_not_finite_stops_with_its_step(strategy, steps_per_execution):
+    x = X[:WHOLE].copy()
+    x[21] = np.nan  # in the third batch
+    made = make(strategy(), steps_per_execution=steps_per_execution)
+    made.fit(X[:WHOLE], Y[:WHOLE], batch_size=8, verbose=0)
+    with pytest.raises(training.NonFiniteLoss, match="step 7 is not finite") as caught:
+        made.fit(x, Y[:WHOLE], batch_size=8, verbose=0, shuffle=False)
+    assert caught.value.step == 7
+
+
+LOAD = """
+import sys
+sys.modules["keras_elu"] = None
+import keras
+model = keras.saving.load_model(sys.argv[1])
+print(type(model).__name__, type(model.optimizer).__name__, len(model.optimizer.variables))
+"""
+
+
+def test_it_is_saved_as_a_plain_model(tmp_path):
+    made = make(two_replicas(), micro_batches=2)
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss")
+    made.fit(X, Y, verbose=0, callbacks=[best])
+    assert type(made) is training.DistributedModel
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, tmp_path / "best.keras"], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["Functional", "SGD", "6"], done.stderr
+    loaded = keras.saving.load_model(tmp_path / "best.keras")
+    assert loaded.evaluate(X, Y, verbose=0) == pytest.approx(made.evaluate(X, Y, verbose=0))
+
+
+def test_the_callbacks_of_keras_work():
+    def history(strategy, model, **compiling):
+        callbacks = [
+            keras.callbacks.EarlyStopping(patience=2, min_delta=0.3, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau(patience=0, factor=0.5, min_delta=0.3),
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
+        ]
+        data = {"batch_size": 8, "validation_data": (X, Y), "epochs": 6, "verbose": 0}
+        made = make(strategy, model, **compiling)
+        return made.fit(X, Y, shuffle=False, callbacks=callbacks, **data).history
+
+    got = history(two_replicas(), training.DistributedModel, steps_per_execution=2)
+    expected = history(one_replica(), keras.Model)
+    assert got.keys() == expected.keys()
+    for name, values in expected.items():
+        assert got[name] == pytest.approx(values, rel=1e-5), name
+
+
+class Memory(keras.layers.Layer):
+    """Needs 275 GB for 8 rows and 67 MB for 4."""
+
+    def call(self, x):
+        rows = tf.cast(tf.shape(x)[0], tf.int64)
+        return x + tf.reduce_sum(tf.fill([rows**12], x[0, 0])) * 0
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize("strategy", [one_replica, two_replicas])
+def test_micro_batches_are_halved_until_the_step_fits(strategy, capsys):
+    replicas = strategy().num_replicas_in_sync
+    made = make(strategy(), network=lambda x: dense(Memory()(x)), micro_batches="auto")
+    rows = tf.data.Dataset.from_tensor_slices((X[:32], Y[:32])).batch(16, drop_remainder=True)
+    before = made.get_weights()
+    logs = made.fit(rows, verbose=0).history
+    parts = 4 // replicas
+    assert (
+        f"micro-batches: {parts}, of 4 of a replica's {16 // replicas}" in capsys.readouterr().out
+    )
+    plain = make(one_replica(), keras.Model)
+    plain.set_weights(before)
+    expected = plain.fit(rows, verbose=0).history
+    assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def fitted_elsewhere():
+    made = make(one_replica())
+    with two_replicas().scope():
+        made.fit(X, Y, verbose=0)
+
+
+def mirrored(**compiling):
+    return make(two_replicas(), **compiling)
+
+
+def masked():
+    inputs = lambda: keras.Input((4, 2))  # noqa: E731
+    network = lambda x: layers.Dense(3)(layers.Masking()(x))  # noqa: E731
+    made = make(two_replicas(), inputs=inputs, network=network)
+    made.fit(np.ones((8, 4, 2)), np.ones((8, 4)), verbose=0)
+
+
+def layers_outside():
+    inputs = keras.Input((8,))
+    outputs = dense(inputs)
+    with two_replicas().scope():
+        training.DistributedModel(inputs, outputs).compile("sgd", crossentropy())
+
+
+def optimizer_outside():
+    optimizer = optimizers.SGD(0.1)
+    make(two_replicas(), optimizer=lambda: optimizer)
+
+
+def distributed_data():
+    rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    mirrored().fit(two_replicas().experimental_distribute_dataset(rows))
+
+
+def synchronised_xla(**compiling):
+    network = lambda x: layers.Dense(3)(layers.BatchNormalization(synchronized=True)(x))  # noqa: E731
+    mirrored(network=network, **compiling)
+
+
+MISUSES = {
+    "layers outside": (layers_outside, "was created outside of the scope"),
+    "fitted elsewhere": (fitted_elsewhere, "made outside of the scope of the strategy in use"),
+    "optimizer outside": (optimizer_outside, "of the optimizer was created outside of the scope"),
+    "micro_batches 0": (lambda: mirrored(micro_batches=0), "not 0"),
+    "micro_batches 1.5": (lambda: mirrored(micro_batches=1.5), "not 1.5"),
+    "accumulation": (
+        lambda: mirrored(optimizer=lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2)),
+        "give it to compile as micro_batches",
+    ),
+    "synchronised, XLA": (lambda: synchronised_xla(jit_compile=True), "synchronized=False"),
+    "synchronised, parts": (lambda: synchronised_xla(micro_batches=2), "synchronized=False"),
+    "a mask": (masked, "has a mask"),
+    "distributed data": (distributed_data, "is distributed already"),
+    "auto without a size": (
+        lambda: mirrored(micro_batches="auto").fit(X, Y, batch_size=8, verbose=0),
+        "drop_remainder=True",
+    ),
+    "no such strategy": (lambda: training.strategy("mirror"), "not 'mirror'"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_misuse_is_explained_in_a_sentence(name):
+    call, message = MISUSES[name]
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "compiling",
+    [
+        {"jit_compile": True},
+        {"steps_per_execution": 2},
+        {"optimizer": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2)},
+    ],
+    ids=["F1", "F2", "F3"],
+)
+def test_stock_keras_fails_on_replicas(compiling):
+    with pytest.raises((tf.errors.InvalidArgumentError, RuntimeError, ValueError)):
+        trained(two_replicas(), keras.Model, **WHOLE_BATCHES, **compiling)
+
+
+def test_stock_keras_overruns_an_epoch():
+    """Its last execution is a full one."""
+    made = make(one_replica(), keras.Model, steps_per_execution=2)
+    made.fit(counted_batches([]), steps_per_epoch=5, epochs=2, verbose=0, shuffle=False)
+    assert int(made.optimizer.iterations) == 12
