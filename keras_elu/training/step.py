@@ -58,6 +58,7 @@ class Step:
         synchronized = replicas > 1 and any(map(is_synchronized, keras_internals.layers(model)))
         self._compute = self._replica if synchronized else Isolated(self._replica, jit_compile)
         self._update = Isolated(self._updated, jit_compile)
+        self._alone = Isolated(self._replica_and_update, jit_compile)
         self._sums = any(
             getattr(loss, "reduction", None) == "mean_with_sample_weight"
             for loss in keras_internals.losses(model)
@@ -74,28 +75,37 @@ class Step:
         counted, batch = batch if self._replicas > 1 else (None, batch)
         values = self._values()
         of_batch = self._of_batch(context, counted, batch)
-        result = self._compute(values, batch, of_batch, context.replica_id_in_sync_group)
+        if self._replicas == 1:
+            result = self._alone(values, batch, of_batch, tf.constant(0))
+        else:
+            result = self._compute(values, batch, of_batch, context.replica_id_in_sync_group)
+            result = self._reduced(context, values, result)
         _assign(self._metrics, result["metrics"])
         _assign(self._of_kind("own"), result["own"])
-        loss, gradients, means = result["loss"], result["gradients"], result["means"]
-        if self._replicas > 1 and (self._training or means):
-            loss, *rest = summed(context, [loss, *gradients, *means])
-            gradients, means = rest[: len(gradients)], rest[len(gradients) :]
-        _assign(self._of_kind("mean"), means)
+        _assign(self._of_kind("mean"), result["means"])
         if self._optimizer:
-            weights, slots = self._update(values["weights"], values["slots"], gradients)
-            _assign(self._weights, weights)
-            _assign(self._slots, slots)
-        return loss
+            _assign(self._weights, result["weights"])
+            _assign(self._slots, result["slots"])
+        return result["loss"]
+
+    def _reduced(self, context, values, result):
+        """The sums over the replicas, and what follows from them."""
+        names = "loss", "gradients", "means"
+        parts = {name: result[name] for name in names}
+        if self._training or result["means"]:
+            sums = summed(context, tf.nest.flatten(parts))
+            parts = tf.nest.pack_sequence_as(parts, sums)
+        if self._optimizer:
+            parts |= self._update(values["weights"], values["slots"], parts["gradients"])
+        return result | parts
 
     def rehearse(self, batch) -> list[tf.Tensor]:
         """Computes what a training step needs, for the rows of one replica, and changes nothing."""
         values = self._values()
         rows = tf.cast(number_of_rows(batch), "float32")
         of_batch = {"counted": rows, "total": rows, "sums": [rows] * self._sums}
-        result = self._compute(values, batch, of_batch, tf.constant(0))
-        updated = self._update(values["weights"], values["slots"], result["gradients"])
-        return [tf.reduce_sum(tf.cast(tensor, "float32")) for tensor in tf.nest.flatten(updated)]
+        result = self._alone(values, batch, of_batch, tf.constant(0))
+        return [tf.reduce_sum(tf.cast(tensor, "float32")) for tensor in tf.nest.flatten(result)]
 
     def _values(self) -> dict[str, list[tf.Tensor]]:
         groups = {
@@ -254,10 +264,20 @@ class Step:
                 "as sample_weight, or train on one replica with micro_batches=1."
             )
 
+    def _replica_and_update(self, values, batch, of_batch, replica):
+        """All of a step on one replica, which XLA can thus compile as a whole."""
+        result = self._replica(values, batch, of_batch, replica)
+        gradients = result.pop("gradients")
+        if not self._optimizer:
+            return result
+        return result | self._updated(values["weights"], values["slots"], gradients)
+
     def _updated(self, weights, slots, gradients):
+        """The weights and the optimizer's variables after the step."""
         remaining = iter(gradients)
         gradients = [next(remaining) if connected else None for connected in self._connected]
-        return keras_internals.apply(self._optimizer, slots, gradients, weights)
+        weights, slots = keras_internals.apply(self._optimizer, slots, gradients, weights)
+        return {"weights": weights, "slots": slots}
 
 
 class Forward:
