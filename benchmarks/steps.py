@@ -72,8 +72,9 @@ def contestants():
         cifar["PyTorch, torch.compile"] = ("torch", {"channels_last": True, "compiled": True})
     mlp = {
         **both,
+        f"{OURS}, no XLA": ("keras", {"jit_compile": False}),
         f"{OURS}, 32 an execution": ("keras", {"steps_per_execution": 32}),
-        f"{STOCK}, 32 an execution": ("keras", stock | {"steps_per_execution": 32}),
+        f"{STOCK}, XLA, 32 an execution": ("keras", stock | xla | {"steps_per_execution": 32}),
     }
     scaling = {
         "1 replica, 2 cores": ("keras", {}),

@@ -11,7 +11,7 @@ from keras_elu.training import keras_internals, step
 from keras_elu.training.execution import Execution, Limit, Splitting, scope
 
 
-class DistributedModel(keras.Model):
+class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     """A model that trains and evaluates alike on one replica, on several and on several workers.
 
     It is made and used as any `keras.Model`, in the scope of its strategy. A batch is the global
@@ -42,7 +42,8 @@ class DistributedModel(keras.Model):
         """Configures the model for training, as `keras.Model.compile`, which has further arguments.
 
         Args:
-            jit_compile: Whether XLA compiles the step; "auto": on accelerators, not on a CPU.
+            jit_compile: Whether XLA compiles the step; "auto": where that is faster, which is on
+                accelerators, and on a CPU for networks of dense layers in float32.
             micro_batches: Number of parts in which a replica passes its rows of a training batch
                 through the network, to need less memory. The step is that of the whole batch; batch
                 normalisation sees the rows of a part, as it does those of a replica. "auto": the
@@ -59,8 +60,8 @@ class DistributedModel(keras.Model):
         strategy = super().distribute_strategy
         synchronized = any(map(step.is_synchronized, keras_internals.layers(self)))
         if jit_compile == "auto":
-            accelerated = bool(tf.config.list_logical_devices("GPU"))
-            jit_compile = accelerated and not synchronized and not keywords.get("run_eagerly")
+            possible = not synchronized and not keywords.get("run_eagerly")
+            jit_compile = possible and _is_faster_compiled(self)
         if (
             synchronized
             and strategy.num_replicas_in_sync > 1
@@ -98,7 +99,8 @@ class DistributedModel(keras.Model):
         return self._call(keras.Model.evaluate, arguments, keywords)
 
     def _call(self, method, arguments, keywords):
-        self._assert_compile_called(method.__name__)
+        if not self.compiled:  # Keras says so
+            return method(self, *arguments, **keywords)
         bound = inspect.signature(method).bind(self, *arguments, **keywords)
         given = bound.arguments
         data = [given.get("x"), given.get("validation_data")]
@@ -136,16 +138,8 @@ class DistributedModel(keras.Model):
 
     # What Keras calls to prepare its loops.
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        spec = (
-            self._execution.batch_spec
-            if data_batch is None
-            else tf.nest.map_structure(
-                lambda array: tf.TensorSpec.from_tensor(tf.convert_to_tensor(array)),
-                tuple(part for part in data_batch if part is not None),
-            )
-        )
-        self._execution.build(spec)
+    def build_for(self, spec=None):
+        self._execution.build(self._execution.batch_spec if spec is None else spec)
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
@@ -158,3 +152,20 @@ class DistributedModel(keras.Model):
     def make_predict_function(self, force=False):
         if self.predict_function is None or force:
             self.predict_function = self._execution.predict_function()
+
+
+def _is_faster_compiled(model: keras.Model) -> bool:
+    """Whether XLA is to compile the model's step; on a CPU its convolutions take twice as long."""
+    layers = keras_internals.layers(model)
+    if not all(layer.supports_jit for layer in layers):
+        return False
+    if tf.config.list_logical_devices("GPU"):
+        return True
+    dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+    of_dense = {id(weight) for layer in dense for weight in layer.weights}
+    kernels = [weight for weight in model.weights if len(weight.shape) > 1]
+    return (
+        bool(kernels)
+        and all(id(kernel) in of_dense for kernel in kernels)
+        and all(layer.compute_dtype == "float32" for layer in dense)
+    )

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 import tensorflow as tf
@@ -29,7 +29,12 @@ class Execution:
         model: A compiled model.
         strategy: The strategy in whose scope it was made.
         micro_batches: As for `keras_elu.training.DistributedModel.compile`.
+
+    Raises:
+        ValueError: If the process has another strategy of several replicas.
     """
+
+    _strategies: ClassVar[dict[tuple[str, ...], tf.distribute.Strategy]] = {}  # by their devices
 
     def __init__(
         self,
@@ -41,9 +46,22 @@ class Execution:
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
         self._built = False
+        self._refuse_second_strategy()
         self.micro_batches = micro_batches
         self.batch_spec = None  # of the latest data set that was distributed
         self.steps = model.steps_per_execution  # of the next call
+
+    def _refuse_second_strategy(self):
+        """TensorFlow numbers the sums of each strategy from 100 on, and takes them for the same."""
+        if self._replicas == 1:
+            return
+        devices = self._strategy.extended.worker_devices
+        if self._strategies.setdefault(devices, self._strategy) is not self._strategy:
+            raise ValueError(
+                "Another strategy was made before on the same devices, with which TensorFlow would "
+                'mistake this one: use keras_elu.training.strategy("mirrored") in the whole '
+                "process, which is always the same one."
+            )
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the batches of a data set cut for the replicas."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import keras
+import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
@@ -20,6 +21,24 @@ if not keras.__version__.startswith("3.15."):
     )
 
 _lock = threading.Lock()
+
+
+class BuiltForSpec:
+    """A part of a model class that is built for the data set that it is to train on.
+
+    Keras calls its one method at the start of `fit`, `evaluate`, `train_on_batch` and
+    `test_on_batch`. A class that has this part defines `build_for`, which takes what the data set
+    yields as `tf.TensorSpec`s, or None where Keras reads from the data set that was distributed
+    latest.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        if data_batch is not None:
+            given = tuple(part for part in data_batch if part is not None)
+            data_batch = tf.nest.map_structure(
+                lambda array: tf.TensorSpec.from_tensor(tf.convert_to_tensor(array)), given
+            )
+        self.build_for(data_batch)
 
 
 def build(model: keras.Model, batch) -> None:
@@ -61,6 +80,11 @@ def replace_losses(model: keras.Model, replace: Callable[[Callable], Callable]) 
 def layers(model: keras.Model) -> list[keras.Layer]:
     """Returns the model's layers and theirs."""
     return list(model._flatten_layers())
+
+
+def has_mask(output) -> bool:
+    """Returns whether a Masking or Embedding layer marked some of a tensor's entries as void."""
+    return getattr(output, "_keras_mask", None) is not None
 
 
 def apply(optimizer: keras.Optimizer, state: list, gradients: list, weights: list) -> tuple:

@@ -254,9 +254,7 @@ class Step:
                 variable.assign(old + (variable.value - old) * rows)
 
     def _refuse_masks(self, predictions):
-        masked = any(
-            getattr(p, "_keras_mask", None) is not None for p in tf.nest.flatten(predictions)
-        )
+        masked = any(map(keras_internals.has_mask, tf.nest.flatten(predictions)))
         if masked and self._replicas * self._parts > 1:
             raise ValueError(
                 "The model's output has a mask (of a Masking or Embedding layer), over whose valid "

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_elu import data
+from keras_elu import data, training
 from keras_elu.data import datasets
 
 
@@ -122,7 +122,7 @@ def test_evaluation_gives_every_image_once_in_order(preprocess):
 
 
 def test_training_under_a_strategy_divides_the_same_batches():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = training.strategy("mirrored")
     pipeline = numbered().training(8, seed=5)
     distributed = iter(strategy.experimental_distribute_dataset(pipeline))
     for _, y in pipeline.take(3):

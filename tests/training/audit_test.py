@@ -38,6 +38,7 @@ def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, *
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH)
     if kind is not keras.Model:
         arguments["micro_batches"] = micro_batches
+    arguments.setdefault("jit_compile", False)
     with strategy.scope():
         x = inputs = keras.Input((6,))
         middle = (
