@@ -46,7 +46,7 @@ def main() -> int:
     table = [row for strategy in STRATEGIES for row in start(strategy, asked.stock)]
     name = "stock" if asked.stock else "distributed"
     lines = ",\n ".join(map(json.dumps, table))
-    path = pathlib.Path(asked.results, f"combinations-{name}.json")
+    path = pathlib.Path(asked.results, f"combinations_{name}.json")
     path.write_text(f"[{lines}]\n", encoding="utf-8")
     print(markdown(table))
     held = sum(row["holds"] for row in table)
