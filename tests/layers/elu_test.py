@@ -166,7 +166,7 @@ def test_a_schedule_that_is_not_positive_is_refused():
 
 @pytest.mark.tensorflow
 def test_replicas_keep_one_schedule_and_match_a_single_device():
-    import tensorflow as tf
+    from keras_elu import training
 
     def train():
         model = network(lambda: layers.ELU(schedules.Linear(1.0, 2.0, steps=8)), jit_compile=False)
@@ -176,7 +176,7 @@ def test_replicas_keep_one_schedule_and_match_a_single_device():
         return [*model.get_weights(), elu.alpha.numpy(), elu.step.numpy()]
 
     single = train()
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with training.strategy("mirrored").scope():
         mirrored = train()
     assert single[-1] == mirrored[-1] == 8
     assert single[-2] == mirrored[-2] == 1.875
