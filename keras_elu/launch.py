@@ -31,8 +31,9 @@ _one_line = threading.Lock()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what a command line describes, and returns the exit code.
 
-    It is 0 if every worker's is; 2 for a wrong command line; 128 + N if signal N ended this
-    process; otherwise that of the worker that died, where 128 + N stands for signal N.
+    It is 0 if every worker's is; 2 for a wrong command line; 75 if the run was told to stop and has
+    saved; 128 + N if signal N ended this process before it could; otherwise that of the worker that
+    died, where 128 + N stands for signal N.
 
     Args:
         arguments: The command line. None: the process's own.
@@ -102,7 +103,9 @@ def _run(command: list[str], workers: int, restarts: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: events.put((None, number)))
     for restart in range(restarts + 1):
-        worker, code = _attempt(command, workers, events)
+        worker, code, saved = _attempt(command, workers, events)
+        if saved:
+            return os.EX_TEMPFAIL
         if worker is None:
             return 128 + code
         if code in (0, 2):
@@ -114,13 +117,15 @@ def _run(command: list[str], workers: int, restarts: int) -> int:
     return code if code > 0 else 128 - code
 
 
-def _attempt(command: list[str], workers: int, events: queue.SimpleQueue) -> tuple[int | None, int]:
-    """Runs all workers to their ends, and returns the event that decided."""
+def _attempt(
+    command: list[str], workers: int, events: queue.SimpleQueue
+) -> tuple[int | None, int, bool]:
+    """Runs all workers to their ends; returns what decided, and whether all have saved."""
     group = [
         _Worker(index, command, environment, events)
         for index, environment in enumerate(_environments(workers))
     ]
-    running, decided, deadline = workers, None, None
+    running, decided, deadline, saved = workers, None, None, True
     while running:
         try:
             left = None if deadline is None else max(0, deadline - time.monotonic())
@@ -130,16 +135,19 @@ def _attempt(command: list[str], workers: int, events: queue.SimpleQueue) -> tup
             deadline = None
             continue
         running -= worker is not None
+        saved = saved and (worker is None or code == os.EX_TEMPFAIL)
         if worker is None and decided is not None:  # told to stop while stopping
             _send(group, signal.SIGKILL)
             decided = worker, code
         elif code and decided is None:
             decided = worker, code
-            _send(group, code if worker is None else signal.SIGTERM)
-            deadline = time.monotonic() + (_TO_SAVE if worker is None else _TO_STOP)
+            if code != os.EX_TEMPFAIL:  # with which all end once one is told to stop
+                _send(group, code if worker is None else signal.SIGTERM)
+            saving = worker is None or code == os.EX_TEMPFAIL
+            deadline = time.monotonic() + (_TO_SAVE if saving else _TO_STOP)
     for worker in group:
         worker.join()
-    return decided or (0, 0)
+    return *(decided or (0, 0)), saved
 
 
 def _environments(workers: int) -> list[dict[str, str]]:

@@ -17,9 +17,10 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
+def test_examples_run(name, tmp_path, monkeypatch):
     import tensorflow as tf
 
+    monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     names = {"np": np, "keras": keras, "tf": tf, "keras_elu": keras_elu} | vars(module)
     for example in doctest.DocTestFinder().find(module, extraglobs=names):

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import logging
 import math
@@ -14,6 +15,7 @@ import urllib.parse
 import urllib.request
 
 import numpy as np
+import tensorflow as tf
 
 from keras_elu.data import cifar, datasets, streams
 
@@ -138,25 +140,28 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
     import tensorflow_datasets as tfds
 
     if data_dir is not None:
-        data_dir = pathlib.Path(data_dir).expanduser()
+        data_dir = _path("data_dir", data_dir)
         if data_dir.exists() and not data_dir.is_dir():
             raise NotFound(f"data_dir {data_dir} is not a folder; name one that is, or a new one.")
     if name == "digits":
         from keras_elu.data import digits
 
-        return digits.Digits(data_dir=data_dir)
-    known = tfds.list_builders(with_community_datasets=False)
-    if not isinstance(name, str) or name.partition("/")[0].partition(":")[0] not in known:
-        close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
-        raise ValueError(
-            f"There is no data set {name!r}"
-            + (f" (did you mean {close[0]!r}?)" if close else "")
-            + f"; use one of {', '.join(names())}, or any image-classification set of TFDS."
-        )
+        make = digits.Digits
+    else:
+        known = tfds.list_builders(with_community_datasets=False)
+        if not isinstance(name, str) or name.partition("/")[0].partition(":")[0] not in known:
+            close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
+            raise ValueError(
+                f"There is no data set {name!r}"
+                + (f" (did you mean {close[0]!r}?)" if close else "")
+                + f"; use one of {', '.join(names())}, or any image-classification set of TFDS."
+            )
+        make = functools.partial(tfds.builder, name)
     try:
-        return tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError) as error:
-        raise ValueError(f"TFDS refuses {name!r}: {_sentence(error)}") from None
+        return make(data_dir=data_dir)
+    except Exception as error:  # its name and what is prepared are TFDS's to judge, in many ways
+        where = "" if data_dir is None else f" in {data_dir}"
+        raise ValueError(f"TFDS refuses {name!r}{where}: {_sentence(error)}") from None
 
 
 def _assert_classification(name: str, builder) -> None:
@@ -171,12 +176,22 @@ def _assert_classification(name: str, builder) -> None:
 
 
 def _folder(manual_dir: str | os.PathLike) -> pathlib.Path:
-    folder = pathlib.Path(manual_dir).expanduser()
+    folder = _path("manual_dir", manual_dir)
     if not folder.is_dir():
         raise NotFound(
             f"manual_dir {folder} is not a folder; name the one that holds the archives."
         )
     return folder
+
+
+def _path(argument: str, path: str | os.PathLike) -> pathlib.Path:
+    try:
+        path = pathlib.Path(path).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # the name is too long, or of the home of nobody
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise NotFound(f"{argument} {path} cannot be used ({reason}); name another.") from None
+    return path
 
 
 def _archives(builder, manual: pathlib.Path) -> pathlib.Path:
@@ -261,6 +276,7 @@ def _prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
         root.mkdir(parents=True, exist_ok=True)
         aside = pathlib.Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
     except OSError as error:
+        _remove_empty(created)
         raise NotFound(
             f"{builder.name} cannot be prepared in {root} ({error.strerror}); "
             f"give a data_dir that can be written."
@@ -292,17 +308,21 @@ def _prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
         failure = None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        for folder in created:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only if empty
+        _remove_empty(created)
     if failure:
         raise NotFound(failure)
 
 
+def _remove_empty(folders: list[pathlib.Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def _sentence(error: Exception) -> str:
-    """An exception's first line, without the rest of what TFDS has to say."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0].strip()}"
+    """An exception's first sentence, without the rest of what TFDS has to say."""
+    line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+    return line.partition(". ")[0].rstrip(" .:") + "."
 
 
 def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
@@ -338,7 +358,13 @@ def _arrays(builder, split: str) -> datasets.Arrays:
     """All of a split, in the order of the original files where TFDS has kept it as an id."""
     import tensorflow_datasets as tfds
 
-    examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    try:
+        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    except tf.errors.OpError as error:
+        raise NotFound(
+            f"{builder.name} in {builder.data_dir} is damaged ({type(error).__name__}); remove "
+            "that folder, so that it is prepared again."
+        ) from None
     images, labels = examples["image"], examples["label"]
     if "id" in examples:
         order = np.argsort(examples["id"], kind="stable")

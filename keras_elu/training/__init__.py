@@ -1,20 +1,24 @@
 """How a run is done: its command line, devices, step, folder and progress."""
 
+from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.config import Config, FloatByDataset, IntByDataset, activation
 from keras_elu.training.devices import strategy
 from keras_elu.training.distributed import DistributedModel
 from keras_elu.training.execution import NonFiniteLoss
-from keras_elu.training.loop import Run, fit, main, prepare
+from keras_elu.training.loop import Records, Run, fit, main, prepare
 from keras_elu.training.run_folder import RunFolder
 
 __all__ = [
+    "Checkpoints",
     "Config",
     "DistributedModel",
     "FloatByDataset",
     "IntByDataset",
     "NonFiniteLoss",
+    "Records",
     "Run",
     "RunFolder",
+    "Stopped",
     "activation",
     "fit",
     "main",

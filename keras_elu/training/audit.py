@@ -23,6 +23,7 @@ import tensorflow as tf
 from keras_elu.training import command_line, config, devices, keras_internals, loop, step
 from keras_elu.training.distributed import DistributedModel
 from keras_elu.training.execution import NonFiniteLoss, scope
+from keras_elu.training.replicas import Copies
 
 STEPS = 8
 _ROWS = 16  # that a replica passes through a random layer, and the sides of images of any size
@@ -179,33 +180,14 @@ def _is_float(variable: keras.Variable) -> bool:
     return keras.backend.is_float_dtype(variable.dtype)
 
 
-def _copies(strategy: tf.distribute.Strategy, variable: keras.Variable) -> list[np.ndarray]:
-    """Every replica's copy of a variable, of all workers."""
-    here = strategy.experimental_local_results(variable.value)
-    if len(here) == strategy.num_replicas_in_sync:
-        return [np.asarray(copy) for copy in here]
-    wide = "float64" if _is_float(variable) else "int64"  # gather has these, and they are exact
-
-    def gathered():
-        rows = strategy.run(lambda: tf.cast(tf.convert_to_tensor(variable.value), wide)[None])
-        return strategy.gather(rows, 0)
-
-    return list(_traced(gathered)().numpy())
-
-
-def _traced(function: Callable) -> Callable:
-    """The function as a graph, since strategies are slow and noisy without one."""
-    return tf.function(function, autograph=False).get_concrete_function()
-
-
 def _agreement(compared: str, strategy, variables: Sequence[keras.Variable]) -> Check:
     if not variables:
         return Check(compared, "none", True)
     if strategy.num_replicas_in_sync == 1:
         return Check(compared, _ONE, True)
     apart = {}
-    for variable in variables:
-        first, *others = _copies(strategy, variable)
+    for variable, copies in zip(variables, Copies(strategy, variables).read(), strict=True):
+        first, *others = copies
         if any(copy.tobytes() != first.tobytes() for copy in others):
             difference = [np.abs(copy.astype("float64") - first).max() for copy in others]
             apart[variable.path] = max(difference)
@@ -232,7 +214,7 @@ def _train(run: loop.Run, strategy: tf.distribute.Strategy) -> _Trained:
         with scope(strategy):
             model.optimizer.build(model.trainable_variables)
     start = _values(model)
-    history = model.fit(run.training, steps_per_epoch=STEPS, shuffle=False, verbose=0).history
+    history = model.fit(run.training(0), steps_per_epoch=STEPS, shuffle=False, verbose=0).history
     return _Trained(
         start=start,
         end=_values(model),
@@ -362,7 +344,8 @@ def _differs(layer, model, strategy) -> bool:
     batch = inputs if len(inputs) > 1 else inputs[0]
     labels = np.zeros(_ROWS * replicas)
     alone.fit(batch, labels, batch_size=len(labels), shuffle=False, verbose=0)
-    return len({copy.tobytes() for copy in _copies(strategy, seen.outputs)}) == replicas
+    (copies,) = Copies(strategy, [seen.outputs]).read()
+    return len({copy.tobytes() for copy in copies}) == replicas
 
 
 class _Seen(keras.metrics.Metric):
@@ -403,7 +386,7 @@ def _of_all_workers(strategy, checks: list[Check]) -> list[Check]:
 
     return [
         dataclasses.replace(check, ok=not count)
-        for check, count in zip(checks, _traced(total)().numpy(), strict=True)
+        for check, count in zip(checks, tf.function(total, autograph=False)().numpy(), strict=True)
     ]
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import faulthandler
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -90,6 +91,20 @@ def read() -> Cluster:
             "them from 0."
         )
     return Cluster(workers, index if kind == "chief" else len(chiefs) + index)
+
+
+def absent(cluster: Cluster, message: str) -> str | None:
+    """Returns the name of the other worker of which an error of TensorFlow speaks, if of one.
+
+    Example:
+
+    >>> two = Cluster(("localhost:1", "localhost:2"), 0)
+    >>> absent(two, "The tasks have crashed: /job:worker/replica:0/task:1")
+    'worker 1 (localhost:2)'
+    """
+    numbers = map(int, re.findall(r"/job:worker/replica:0/task:(\d+)", message))
+    number = next((n for n in numbers if n != cluster.index), None)
+    return None if number is None else f"worker {number} ({cluster.workers[number]})"
 
 
 def _addresses(job: str, addresses) -> tuple[str, ...]:

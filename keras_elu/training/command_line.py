@@ -3,17 +3,20 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 import types
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
-from keras_elu.training.config import Config
+from keras_elu.training.config import Config, check
 
 # They say where a run lies, not what it does, and are in no config.json.
 PLACES = ("run_dir", "config")
+_MOST_BYTES = 2**16  # of a config.json
 
 
 def parse(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> Config:
@@ -37,7 +40,7 @@ def _parse(recipe, arguments, default=None) -> Config:
     shown = io.StringIO()
     try:
         with contextlib.redirect_stderr(shown):
-            return tyro.cli(
+            config = tyro.cli(
                 recipe.Config,
                 args=arguments,
                 default=recipe.Config() if default is None else default,
@@ -48,17 +51,25 @@ def _parse(recipe, arguments, default=None) -> Config:
         if not stop.code:
             raise
         raise ValueError(_sentence(shown.getvalue())) from None
+    except (AssertionError, OSError) as error:  # of its flags for the completion of commands
+        raise ValueError(f"{error}; --help lists the flags.") from error
+    check(config)
+    return config
 
 
 def _sentence(box: str) -> str:
-    """Returns the first paragraph of the box in which tyro prints an error, as one line."""
+    """Returns the first paragraph of the box in which tyro prints an error, as one line.
+
+    Its lines are of ASCII where stdout is not of UTF-8.
+    """
+
+    def is_rule(line):
+        return not line.strip("─╰╯-")
+
     lines = [line.strip(" │") for line in box.splitlines()[1:]]
-    paragraph = []
-    for line in lines:
-        if not line.strip("─╰╯"):
-            break
-        paragraph.append(line)
-    text = " ".join(paragraph).removeprefix("Error parsing ").rstrip(".").replace(". ", ", ")
+    paragraph = itertools.dropwhile(is_rule, lines)
+    text = " ".join(itertools.takewhile(lambda line: not is_rule(line), paragraph))
+    text = text.removeprefix("Error parsing ").rstrip(".").replace(". ", ", ")
     return f"{text}; --help lists the flags."
 
 
@@ -72,28 +83,40 @@ def _description(recipe) -> str:
 
 def _read(recipe, path: str) -> list[str]:
     """Returns the flags that a config.json stands for."""
-    try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"the file cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise ValueError(f"the file is not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError("the file does not hold a JSON object.")
-    values = dict(values)
+    values = read_object(pathlib.Path(path))
     name = recipe_name(recipe)
     if (other := values.pop("recipe", name)) != name:
         raise ValueError(f"the file is of the recipe {other!r}, not {name!r}.")
     known = [field.name for field in dataclasses.fields(recipe.Config) if field.name not in PLACES]
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"the file has the unknown key {unknown[0]!r}.")
-    return [_flag(key, value) for key, value in values.items()]
+    for key, value in values.items():
+        if isinstance(value, bool | list | dict):
+            kind = type(value).__name__
+            raise ValueError(f"the file's {key} is a {kind}; it must be text, a number or null.")
+    return [f"--{key}={value}" for key, value in values.items()]
 
 
-def _flag(key: str, value) -> str:
-    if isinstance(value, bool):
-        return f"--{key}" if value else f"--no_{key}"
-    return f"--{key}={value}"
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Returns what a config.json holds.
+
+    Raises:
+        ValueError: With one sentence, if it is not a JSON object, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"the file cannot be read ({error.strerror}).") from error
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"the file is longer than a config.json, {_MOST_BYTES:,} bytes.")
+    try:
+        values = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the file is not JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise ValueError("the file does not hold a JSON object.")
+    return values
 
 
 def recipe_name(recipe: types.ModuleType) -> str:

@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
-import math
+import os
 import types
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import keras
+import numpy as np
 import tyro
 
 from keras_elu import data, layers
+from keras_elu.training import checkpoints
 
 _BY_DATASET = "(default: depends on the data set, see above)"
 IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_BY_DATASET)]
@@ -19,6 +21,30 @@ FloatByDataset = Annotated[
 ]
 _OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 _OptionalText = Annotated[str | None, tyro.conf.arg(metavar="STR")]
+
+
+# What may be another when a run goes on, for it says how and not what is computed.
+MAY_CHANGE = {
+    "data_dir",
+    "manual_dir",
+    "strategy",
+    "virtual_devices",
+    "jit_compile",
+    "micro_batches",
+    "steps_per_execution",
+    "checkpoint_every",
+    "checkpoints_kept",
+    "recover",
+}
+
+_INT32 = 2**31 - 1
+# The least and the most of whole numbers, where that is not 1 and what 32 bits hold.
+_RANGES = {
+    "seed": (0, 2**32 - 1),
+    "validation_examples": (0, _INT32),
+    "recover": (0, _INT32),
+    "virtual_devices": (1, 1024),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,6 +89,13 @@ class Config:
     """Steps that run without a return to Python."""
     validation_examples: _OptionalInt = None
     """Images held out of the training set for validation. None: the data set's own choice."""
+    checkpoint_every: str = "60s"
+    """Steps from one checkpoint to the next, such as 100, or seconds, such as 60s."""
+    checkpoints_kept: int = 2
+    """Number of checkpoints in the folder of the run."""
+    recover: int = 0
+    """How often a run whose loss is not finite goes back to its last checkpoint, and leaves out the
+    batches that led there."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the drop-out."""
     run_dir: _OptionalText = None
@@ -94,13 +127,33 @@ def check(config: Config) -> None:
     """Raises `ValueError` with one sentence for a value that no run could use."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        may_be_zero = field.name in ("seed", "validation_examples")
-        if not math.isfinite(value) or value < 0 or (value == 0 and not may_be_zero):
-            kind = "a whole number from 0" if may_be_zero else "a positive number"
-            raise ValueError(f"--{field.name} must be {kind}, not {value}.")
+        if wanted := _wanted(field.name, value):
+            raise ValueError(f"--{field.name} must be {wanted}, not {value!r}.")
+    checkpoints.interval(config.checkpoint_every, "--checkpoint_every")
     activation(config)()
+
+
+def _wanted(name: str, value: Any) -> str | None:
+    """Returns what a value should be instead; None if it may be what it is."""
+    match value:
+        case str():
+            return None if _may_be_a_name(value) else "text of at least one character, none null"
+        case float():
+            numbers = np.finfo("float32")
+            held = float(numbers.tiny) <= value <= float(numbers.max)
+            return None if held else "a positive number in the range of float32"
+        case int() if not isinstance(value, bool):
+            least, most = _RANGES.get(name, (1, _INT32))
+            return None if least <= value <= most else f"a whole number from {least} to {most}"
+    return None
+
+
+def _may_be_a_name(text: str) -> bool:
+    """Whether the operating system can take a text for the name of a file."""
+    try:
+        return text != "" and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def activation(config: Config) -> Callable[[], keras.layers.Layer]:

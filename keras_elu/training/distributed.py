@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_elu.training import keras_internals, step
-from keras_elu.training.execution import Execution, Limit, Splitting, scope
+from keras_elu.training.execution import Execution, Limit, Resumed, Splitting, scope
 
 
 class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
@@ -90,15 +90,21 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         strategy = super().distribute_strategy
         return Splitting(strategy, self._execution) if self.compiled else strategy
 
-    @functools.wraps(keras.Model.fit)
-    def fit(self, *arguments, **keywords):
-        return self._call(keras.Model.fit, arguments, keywords)
+    def fit(self, *arguments, initial_step: int = 0, **keywords):
+        """As `keras.Model.fit`, which has further arguments.
+
+        Args:
+            initial_step: Steps of `initial_epoch` that an earlier attempt has done; the data must
+                begin after them, and be endless. `keras_elu.training.Checkpoints` restores what
+                else it needs.
+        """
+        return self._call(keras.Model.fit, arguments, keywords, initial_step)
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *arguments, **keywords):
         return self._call(keras.Model.evaluate, arguments, keywords)
 
-    def _call(self, method, arguments, keywords):
+    def _call(self, method, arguments, keywords, initial_step=0):
         if not self.compiled:  # Keras says so
             return method(self, *arguments, **keywords)
         bound = inspect.signature(method).bind(self, *arguments, **keywords)
@@ -109,21 +115,46 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
                 "The data set is distributed already: give the tf.data.Dataset of global batches, "
                 "which the model distributes itself."
             )
+        callbacks = given.get("callbacks")
+        inside = isinstance(callbacks, keras.callbacks.CallbackList)  # evaluate in fit
+        if not (inside and any(isinstance(callback, Limit) for callback in callbacks.callbacks)):
+            given["callbacks"] = self._limited(given, callbacks, initial_step)
+        return method(*bound.args, **bound.kwargs)
+
+    def _limited(self, given, callbacks, initial_step):
+        """The callbacks, and before them the one that says how many steps an execution has."""
+        steps = given.get("steps_per_epoch")
         limit = Limit(
             self._execution,
-            given.get("steps_per_epoch"),
+            steps,
             given.get("validation_steps", given.get("steps")),
+            given.get("initial_epoch", 0),
+            initial_step,
         )
-        callbacks = given.get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            if not any(isinstance(callback, Limit) for callback in callbacks.callbacks):
-                callbacks.append(limit)
-        else:
-            callbacks = (
-                [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
+            callbacks.append(limit)
+            return callbacks
+        callbacks = [limit, *tf.nest.flatten(callbacks or [])]
+        if not initial_step:
+            return callbacks
+        data = given.get("x")
+        endless = isinstance(data, tf.data.Dataset) and int(data.cardinality()) < 0
+        if steps is None or not endless:
+            raise ValueError(
+                "initial_step needs steps_per_epoch and endless data: give the length of an epoch "
+                "and a tf.data.Dataset with .repeat()."
             )
-            given["callbacks"] = [limit, *(callbacks or [])]
-        return method(*bound.args, **bound.kwargs)
+        verbose = given.get("verbose", "auto")
+        return Resumed(
+            limit,
+            callbacks,
+            add_history=True,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=given.get("epochs", 1),
+            steps=steps,
+            model=self,
+        )
 
     def save(self, *arguments, **keywords):
         """Saves a plain Keras model, as `keras.Model.save` does."""

@@ -2,33 +2,37 @@
 
 import dataclasses
 import sys
-import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_elu import data
-from keras_elu.training import command_line, config, devices
-from keras_elu.training.checkpoint import Checkpoint
+from keras_elu.training import cluster, command_line, config, devices
+from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.distributed import DistributedModel
+from keras_elu.training.events import TensorBoard
 from keras_elu.training.execution import NonFiniteLoss
+from keras_elu.training.history import History
 from keras_elu.training.progress import Progress, metrics_text
 from keras_elu.training.run_folder import RunFolder
+from keras_elu.training.signals import STOPPED, StopSignals
 
 
 def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> None:
-    """Does the run that a command line describes.
+    """Does the run that a command line describes, or goes on with it.
 
     What is wrong with the command line, the data or the folder is found before anything is
-    written, and ends the process with one sentence and exit code 2.
+    written. The exit code is 0 for a run that is complete, 1 for one that failed, 2 for a wrong
+    command line, and 75 for one that was told to stop and has saved; a message is one sentence.
 
     Args:
         recipe: A module of `keras_elu.recipes`.
         arguments: The command line. None: the process's own.
     """
+    stop = StopSignals()
     try:
         asked = command_line.parse(recipe, arguments)
         settings = config.resolve(recipe, asked)
@@ -40,8 +44,9 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
             if chief:
                 print(f"{folder.path} holds this run, finished; its numbers are in result.json.")
             return
-        run = prepare(recipe, settings, strategy, Checkpoint(folder).epochs)
-        folder.start(run.epochs_done)
+        run = prepare(recipe, settings, strategy)
+        folder.start()
+        records = Records(run, folder, stop)
     except ValueError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
@@ -51,11 +56,30 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
         images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
         print(f"{rule}\n{own} is not prepared here: THIS RUN TRAINS ON THE {images}.")
         print(f"{recipe.SOURCE}\n{rule}", flush=True)
-    try:
-        result = fit(run, folder)
-    except NonFiniteLoss as error:
-        print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
-        sys.exit(1)
+    with stop.handled():
+        try:
+            result = fit(run, records)
+        except Stopped as stopped:
+            if chief:
+                print(f"{stopped} The same command goes on from there.", file=sys.stderr)
+            sys.exit(STOPPED)
+        except NonFiniteLoss as error:
+            print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except tf.errors.OpError as error:
+            several = settings.strategy == "multiworker"
+            peer = several and cluster.absent(cluster.read(), error.message)
+            if not peer:
+                raise
+            print(
+                f"error: {peer} no longer answers: give all workers the same command again, to go "
+                "on from the last checkpoint.",
+                file=sys.stderr,
+            )
+            sys.exit(1)
     if not chief:
         return
     for split in ("training", "validation", "test"):
@@ -67,16 +91,18 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """All that a run needs: it is built and checked, and nothing has been trained or written."""
+    """All that a run needs: it is built and checked, and nothing has been trained or written.
+
+    `training` takes the number of the first batch.
+    """
 
     recipe: str
     settings: config.Config
     dataset: data.Dataset
     steps_per_epoch: int
-    epochs_done: int
     replicas: int
     model: keras.Model
-    training: tf.data.Dataset
+    training: Callable[[int], tf.data.Dataset]
     validation: tf.data.Dataset
     test: tf.data.Dataset
 
@@ -85,9 +111,8 @@ def prepare(
     recipe: types.ModuleType,
     settings: config.Config,
     strategy: tf.distribute.Strategy,
-    epochs_done: int = 0,
 ) -> Run:
-    """Loads the data set, from the first epoch that is not done, and builds the model.
+    """Loads the data set and builds the model.
 
     Raises:
         ValueError: If the data set cannot be had, or does not fit the settings.
@@ -99,7 +124,7 @@ def prepare(
         validation_examples=settings.validation_examples,
     )
     steps_per_epoch = settings.steps_per_epoch or dataset.steps_per_epoch(settings.batch_size)
-    training, validation, test = recipe.datasets(settings, dataset, epochs_done * steps_per_epoch)
+    _, validation, test = recipe.datasets(settings, dataset)
     with strategy.scope():
         plain, arguments = recipe.build(settings, dataset, steps_per_epoch * settings.epochs)
         model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
@@ -114,29 +139,59 @@ def prepare(
         settings=settings,
         dataset=dataset,
         steps_per_epoch=steps_per_epoch,
-        epochs_done=epochs_done,
         replicas=strategy.num_replicas_in_sync,
         model=model,
-        training=training,
+        training=lambda start: recipe.datasets(settings, dataset, start)[0],
         validation=validation,
         test=test,
     )
 
 
-def fit(run: Run, folder: RunFolder) -> dict[str, Any]:
-    """Trains, evaluates, fills the folder, and returns the result.
+class Records:
+    """The callbacks of a run: what it shows, what it writes, and from where it goes on.
 
-    Where an earlier attempt was killed, the run goes on after the last epoch that it finished.
+    Args:
+        run: The run.
+        folder: Its folder, which has been started.
+        stop: Asked after each execution whether to save and stop.
 
     Raises:
-        NonFiniteLoss: If the loss is not finite any more.
+        ValueError: With one sentence, if the folder's checkpoint is not this run's.
     """
-    started = time.perf_counter()
-    settings = run.settings
-    checkpoint = Checkpoint(folder)
-    checkpoint.restore(run.model)
-    progress = Progress(settings.batch_size, run.steps_per_epoch, settings.epochs)
-    callbacks = [checkpoint]
+
+    def __init__(self, run: Run, folder: RunFolder, stop: Callable[[], bool] = lambda: False):
+        settings = run.settings
+        self.folder = folder
+        self.progress = Progress(settings.batch_size, run.steps_per_epoch, settings.epochs)
+        self.history = History(folder.history)
+        tensorboard = TensorBoard(folder.tensorboard, run.steps_per_epoch)
+        named = {"progress": self.progress, "history": self.history, "tensorboard": tensorboard}
+        if not folder.chief:
+            named = {}
+        self.checkpoints = Checkpoints(
+            folder.checkpoints,
+            every=settings.checkpoint_every,
+            keep=settings.checkpoints_kept,
+            callbacks=named,
+            stop=stop,
+            flush=tensorboard.flush,
+        )
+        self.checkpoints.check(run.model)
+        # Progress first, for it adds the speed to the logs; last what saves the others' state.
+        self.all = [*named.values(), self.checkpoints]
+
+
+def fit(run: Run, records: Records) -> dict[str, Any]:
+    """Trains, evaluates, fills the folder, and returns the result.
+
+    Where an earlier attempt was stopped, the run goes on from its last checkpoint.
+
+    Raises:
+        Stopped: If it was told to stop; it has saved.
+        NonFiniteLoss: If the loss is not finite any more.
+        OSError: If the disk refuses the result, or all checkpoints for long.
+    """
+    folder, checkpoints = records.folder, records.checkpoints
     if folder.chief:
         print(
             f"{run.recipe} on {run.dataset.name}: {run.dataset.examples['train']:,} training "
@@ -144,37 +199,67 @@ def fit(run: Run, folder: RunFolder) -> dict[str, Any]:
             f"{folder.path}",
             flush=True,
         )
-        if run.epochs_done:
-            print(f"going on after epoch {run.epochs_done}", flush=True)
-        callbacks = [
-            progress,  # first: it adds the speed to the logs
-            keras.callbacks.CSVLogger(folder.history, append=run.epochs_done > 0),
-            keras.callbacks.TensorBoard(folder.tensorboard, histogram_freq=1),
-            checkpoint,  # last: what it says is done has been written
-        ]
-    run.model.fit(
-        run.training,
-        steps_per_epoch=run.steps_per_epoch,
-        initial_epoch=run.epochs_done,
-        epochs=settings.epochs,
-        validation_data=run.validation,
-        shuffle=False,  # the pipeline does
-        verbose=0,
-        callbacks=callbacks,
-    )
-    test = run.model.evaluate(run.test, verbose=0, return_dict=True)
-    last = folder.last_epoch() if folder.chief else {}
+        if checkpoints.start:
+            print(f"going on after {_position(run, checkpoints)}", flush=True)
+        if checkpoints.replicas not in (None, run.replicas):
+            print(
+                f"on {run.replicas} replicas instead of {checkpoints.replicas}: the run goes on "
+                "alike, but not equal in every bit",
+                flush=True,
+            )
+    _train(run, records)
+    test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
+    last = records.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
         "dataset": run.dataset.name,
         "parameters": run.model.count_params(),
-        "epochs": settings.epochs,
-        "steps": run.steps_per_epoch * settings.epochs,
+        "epochs": run.settings.epochs,
+        "steps": run.steps_per_epoch * run.settings.epochs,
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
         "test": test,
-        "images_per_second": progress.images_per_second,
-        "seconds": time.perf_counter() - started,
+        "images_per_second": records.progress.images_per_second,
+        "seconds": records.progress.elapsed,
     }
-    folder.finish(run.model, result)
+    checkpoints.close()
+    if folder.chief:
+        records.history.write()
+        folder.finish(run.model, result)
+        checkpoints.clear()
     return result
+
+
+def _train(run: Run, records: Records) -> None:
+    """Trains to the end, after a loss that is not finite as often again as it may."""
+    checkpoints = records.checkpoints
+    for left in reversed(range(run.settings.recover + 1)):
+        if left:
+            checkpoints.save_start()
+        try:
+            run.model.fit(
+                run.training(checkpoints.start),
+                steps_per_epoch=run.steps_per_epoch,
+                initial_epoch=checkpoints.epoch,
+                initial_step=checkpoints.step,
+                epochs=run.settings.epochs,
+                validation_data=run.validation,
+                shuffle=False,  # the pipeline does
+                verbose=0,
+                callbacks=records.all,
+            )
+            return
+        except NonFiniteLoss as error:
+            if not left:
+                raise
+            checkpoints.go_back(error.step)
+            print(
+                f"{error} Going back to {_position(run, checkpoints)}; the batches up to that of "
+                f"this step are left out, {left - 1} attempts are left.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _position(run: Run, checkpoints: Checkpoints) -> str:
+    return f"step {checkpoints.step:,} of {run.steps_per_epoch:,} in epoch {checkpoints.epoch + 1}"

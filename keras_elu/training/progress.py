@@ -25,6 +25,21 @@ class Progress(keras.callbacks.Callback):
         self._batch_size, self._steps, self._epochs = batch_size, steps, epochs
         self._images, self._seconds = 0, 0.0  # measured, over all epochs
         self._first_call_ended = None
+        self._started, self._before = time.perf_counter(), 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the run, with those of earlier attempts."""
+        return self._before + time.perf_counter() - self._started
+
+    def get_state(self) -> dict[str, float]:
+        """Returns what belongs into a checkpoint."""
+        return {"images": self._images, "seconds": self._seconds, "elapsed": self.elapsed}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Goes on from there."""
+        self._images, self._seconds = state["images"], state["seconds"]
+        self._before, self._started = state["elapsed"], time.perf_counter()
 
     @property
     def images_per_second(self) -> float:
@@ -32,7 +47,7 @@ class Progress(keras.callbacks.Callback):
         return self._images / self._seconds if self._seconds else math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._steps_done = epoch, 0
+        self._epoch, self._steps_done = epoch, None
         self._images_before, self._seconds_before = self._images, self._seconds
         self._mark = time.perf_counter()
         self._bar = tqdm.tqdm(
@@ -42,6 +57,11 @@ class Progress(keras.callbacks.Callback):
             leave=False,
             disable=not sys.stderr.isatty(),
         )
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._steps_done is None:  # more than 0 where an earlier attempt has done some
+            self._steps_done = batch
+            self._bar.update(batch)
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()

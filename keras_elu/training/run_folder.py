@@ -1,24 +1,23 @@
 """The folder of a run: what was done, where, and what came of it."""
 
-import contextlib
-import csv
 import dataclasses
 import datetime
+import fcntl
 import itertools
 import json
 import math
 import os
 import pathlib
-import shutil
+import socket
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from keras_elu import environment
 from keras_elu.training import command_line
-from keras_elu.training.config import Config
+from keras_elu.training.config import MAY_CHANGE, Config
+from keras_elu.training.files import aside
 
 
 class RunFolder:
@@ -40,39 +39,45 @@ class RunFolder:
             for key, value in dataclasses.asdict(config).items()
             if key not in command_line.PLACES
         }
-        self.path = (
-            _new(pathlib.Path("runs"), f"{name}-{config.dataset}")
-            if config.run_dir is None
-            else pathlib.Path(config.run_dir)
-        )
+        try:
+            self.path = (
+                _new(pathlib.Path("runs"), f"{name}-{config.dataset}")
+                if config.run_dir is None
+                else pathlib.Path(config.run_dir)
+            )
+            if chief:
+                self._check()
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename} cannot be the folder of the run ({error.strerror}): name "
+                "another with --run_dir."
+            ) from error
         self.history = self.path / "history.csv"
         self.tensorboard = self.path / "tensorboard"
-        self.checkpoint = self.path / "checkpoint.npz"
+        self.checkpoints = self.path / "checkpoints"
         self.chief = chief
-        if chief:
-            self._check()
+        self._locked = None
 
     def _check(self) -> None:
-        if self.path.is_dir() and any(self.path.iterdir()):
-            self._compare()
-        elif self.path.exists() and not self.path.is_dir():
+        path = pathlib.Path(os.path.realpath(self.path))  # what ".." means once all is made
+        if path.is_dir() and any(map(_counts, path.iterdir())):
+            self._compare(path)
+        elif path.exists() and not path.is_dir():
             raise ValueError(f"--run_dir {self.path} is not a folder.")
-        above = next(
-            folder for folder in (self.path, *self.path.absolute().parents) if folder.exists()
-        )
+        above = next(folder for folder in (path, *path.parents) if folder.exists())
         if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
             raise ValueError(f"--run_dir {self.path} cannot be written: {above} forbids it.")
+        for name in path.relative_to(above).parts:
+            (above / name).exists()  # raises if no folder can have this name
 
-    def _compare(self) -> None:
+    def _compare(self, path: pathlib.Path) -> None:
         try:
-            held = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            held = None
-        if not isinstance(held, dict):
+            held = command_line.read_object(path / "config.json")
+        except ValueError as error:
             raise ValueError(
                 f"--run_dir {self.path} holds files, but not those of a run: name a new folder."
-            )
-        for key in sorted(held.keys() | self._config.keys()):
+            ) from error
+        for key in sorted((held.keys() | self._config.keys()) - MAY_CHANGE):
             if held.get(key) != self._config.get(key):
                 raise ValueError(
                     f"--run_dir {self.path} holds a run with another {key}, {held.get(key)!r} "
@@ -84,55 +89,64 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self, epochs_done: int = 0) -> None:
-        """Makes the folder, with nothing of an earlier attempt but its finished epochs.
+    def start(self) -> None:
+        """Makes the folder, locked until the process ends.
 
         Raises:
-            ValueError: With one sentence, if the folder cannot be written.
+            ValueError: With one sentence, if the folder cannot be written, or another run has it.
         """
         if not self.chief:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock()
             self._write("config.json", self._config)
-            if epochs_done:
-                lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)
-                with self.aside(self.history) as path:
-                    path.write_text("".join(lines[: 1 + epochs_done]), encoding="utf-8")
-            else:
-                self.history.unlink(missing_ok=True)
-                shutil.rmtree(self.tensorboard, ignore_errors=True)
             self._write("environment.json", environment.describe())
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
 
-    def last_epoch(self) -> dict[str, float]:
-        """Returns the metrics of the latest epoch in the history."""
-        with self.history.open(encoding="utf-8") as file:
-            row = list(csv.DictReader(file))[-1]
-        return {k: float(v) for k, v in row.items() if k not in ("epoch", "images_per_second")}
+    def _lock(self) -> None:
+        """Takes the folder, which the operating system gives back however the process ends."""
+        if self._locked is not None:
+            return
+        file = (self.path / "lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read() or "another process"
+            raise ValueError(
+                f"--run_dir {self.path} is in use by {owner}: wait until it ends, or name a new "
+                "folder."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        self._locked = file
 
     def finish(self, model: keras.Model, result: dict[str, Any]) -> None:
-        """Stores the final model, and after it the result; the checkpoint has served."""
+        """Stores the final model, and after it the result.
+
+        Raises:
+            OSError: If the disk refuses them.
+        """
         if not self.chief:
             return
-        with self.aside(self.path / "model.keras") as path:
+        with aside(self.path / "model.keras") as path:
             model.save(path)
         self._write("result.json", result)
-        self.checkpoint.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def aside(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
-        """Yields the path to write to; afterwards the complete file gets its name."""
-        unfinished = path.with_name(f"unfinished-{path.name}")
-        yield unfinished
-        unfinished.replace(path)
+        (self.path / "lock").unlink(missing_ok=True)
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        with self.aside(self.path / name) as path:
+        with aside(self.path / name) as path:
             path.write_text(json.dumps(_finite(values), indent=2) + "\n", encoding="utf-8")
+
+
+def _counts(path: pathlib.Path) -> bool:
+    """Whether a file is more than what a run leaves that is killed before it has begun."""
+    return path.name != "lock" and not path.name.startswith("unfinished-")
 
 
 def _finite(values):

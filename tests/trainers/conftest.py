@@ -34,6 +34,24 @@ def trainer(environment):
 
 
 @pytest.fixture(scope="session")
+def start(environment):
+    """Starts a trainer and returns the process; all that it says comes on stdout."""
+
+    def start(name, *flags, cwd):
+        command = [sys.executable, str(ROOT / "trainers" / f"{name}.py"), *map(str, flags)]
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def launch(environment):
     """Starts a trainer on two workers and returns the process."""
 

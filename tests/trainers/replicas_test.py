@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import re
 import signal
 
 import pytest
@@ -56,19 +57,26 @@ def trainers_below(launcher):
 
 @pytest.mark.slow
 @pytest.mark.multiworker
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_run_goes_on_after_one_of_its_workers_was_killed(victim, launch, trainer, tmp_path):
-    flags = ("--epochs", 8, "--batch_size", 50, "--run_dir")
+@pytest.mark.parametrize(
+    ("victim", "fault", "said"),
+    [
+        (0, signal.SIGKILL, "launch: worker 0 was killed by SIGKILL: all start again"),
+        (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: give"),
+    ],
+    ids=["killed", "stalled"],
+)
+def test_a_run_goes_on_after_a_worker_failed(victim, fault, said, launch, trainer, tmp_path):
+    flags = ("--epochs", 8, "--batch_size", 50, "--checkpoint_every", 10, "--run_dir")
     process = launch("mnist", *flags, "killed", cwd=tmp_path)
     lines = []
     for line in process.stdout:
         lines.append(line)
         if "epoch 3/8" in line and "going on" not in "".join(lines):
-            os.kill(trainers_below(process.pid)[victim], signal.SIGKILL)
+            os.kill(trainers_below(process.pid)[victim], fault)
     output = "".join(lines)
     assert process.wait() == 0, output
-    assert f"launch: worker {victim} was killed by SIGKILL: all start again" in output
-    assert "[0] going on after epoch " in output
+    assert re.search(said, output), output
+    assert "[0] going on after step " in output
     undisturbed = trainer("mnist", *flags, "undisturbed", *MIRRORED, cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert_same_curves(tmp_path / "killed", tmp_path / "undisturbed")

@@ -55,7 +55,9 @@ def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, *
             metrics=["accuracy"],
             **arguments,
         )
-    return types.SimpleNamespace(model=model, training=batches.repeat(), validation=batches)
+    return types.SimpleNamespace(
+        model=model, training=lambda start: batches.repeat(), validation=batches
+    )
 
 
 def checks(strategy=MIRRORED, micro_batches=1, kind=DistributedModel, after=None, **arguments):

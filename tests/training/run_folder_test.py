@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -59,15 +61,40 @@ def test_a_folder_with_a_broken_config_is_refused(content, tmp_path):
         folder(tmp_path)
 
 
-def test_an_unfinished_run_starts_over_without_the_old_traces(tmp_path):
+def test_what_says_how_a_run_is_computed_may_change_while_it_is_unfinished(tmp_path):
     folder(tmp_path).start()
-    (tmp_path / "tensorboard").mkdir()
-    (tmp_path / "tensorboard" / "events").write_text("old")
-    (tmp_path / "history.csv").write_text("old")
-    again = folder(tmp_path)
-    assert not again.finished
-    again.start()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "environment.json"]
+    changes = {"strategy": "mirrored", "virtual_devices": 2, "checkpoint_every": "7"}
+    folder(tmp_path, **changes).start()
+    held = json.loads((tmp_path / "config.json").read_text())
+    assert {key: held[key] for key in changes} == changes
+
+
+@pytest.mark.parametrize("left", ["lock", "unfinished-config.json"])
+def test_a_run_that_was_killed_before_its_config_was_written_starts(left, tmp_path):
+    (tmp_path / left).write_text("{")
+    folder(tmp_path).start()
+    assert not folder(tmp_path).finished
+
+
+def test_a_folder_is_refused_while_the_run_in_it_lives_and_taken_over_afterwards(tmp_path):
+    path = str(tmp_path)
+    code = f"""
+import sys
+from keras_elu.recipes import mnist
+from keras_elu.training import RunFolder
+config = mnist.Config(dataset="digits", batch_size=8, learning_rate=0.1, epochs=2, run_dir={path!r})
+folder = RunFolder(mnist, config)
+folder.start()
+print("started", flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"started\n"
+        with pytest.raises(ValueError, match=f"is in use by process {other.pid} on "):
+            folder(tmp_path).start()
+        other.kill()
+    folder(tmp_path).start()
 
 
 def test_a_finished_run_has_its_model_and_its_result(tmp_path):

@@ -1,0 +1,320 @@
+"""The callback by which a run that was stopped goes on as if it never had been."""
+
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_elu.training.replicas import Agreement, Copies
+from keras_elu.training.store import Checkpoint, Store
+
+# Of callbacks of Keras, what they remember from epoch to epoch.
+_REMEMBERED = {
+    keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
+}
+
+
+class Stopped(Exception):
+    """The run was told to stop, and has saved.
+
+    Attributes:
+        step: Steps of training that are done.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"Stopped and saved after step {step:,}.")
+        self.step = step
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves all that a run needs to go on, and brings it back.
+
+    That is every variable of the model, its optimizer and its metrics, those of the metrics for
+    each replica, the position in the data, and what other callbacks remember. Training draws
+    nothing from elsewhere: random numbers come from variables of the model, and pipelines of
+    `keras_elu.data` are a function of the step. A run on the same devices then goes on equal in
+    every bit; on another number of replicas, to rounding.
+
+    It must be the last of the callbacks, and the training data must begin at batch `start`.
+
+    Args:
+        folder: Folder of the checkpoints.
+        every: Steps between them, such as "100", or seconds, such as "60s".
+        keep: Number of files to keep.
+        callbacks: Those, by any name, whose memory belongs to the run: EarlyStopping,
+            ModelCheckpoint, ReduceLROnPlateau, and all that have `get_state()`, which JSON can
+            hold, and `set_state(state)`.
+        stop: Asked after each execution whether to save and stop.
+        flush: Called before a checkpoint is written, so that what belongs before it is on the disk.
+
+    Attributes:
+        epoch: Epochs done; the `initial_epoch` of `DistributedModel.fit`.
+        step: Steps of this epoch done; its `initial_step`.
+        start: Number of the first batch to train on.
+
+    Raises:
+        ValueError: With one sentence, if `every` is neither, or another version wrote the folder.
+
+    Example:
+
+    >>> inputs = keras.Input((2,))
+    >>> model = keras_elu.training.DistributedModel(inputs, keras.layers.Dense(1)(inputs))
+    >>> model.compile("sgd", "mse")
+    >>> batches = tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1)))).repeat()
+    >>> checkpoints = Checkpoints("run/checkpoints", every="5")
+    >>> _ = model.fit(
+    ...     batches.skip(checkpoints.start),
+    ...     steps_per_epoch=10,
+    ...     initial_epoch=checkpoints.epoch,
+    ...     initial_step=checkpoints.step,
+    ...     callbacks=[checkpoints],
+    ...     verbose=0,
+    ... )
+    >>> checkpoints.close()
+    >>> Checkpoints("run/checkpoints").start
+    10
+    """
+
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        *,
+        every: str = "60s",
+        keep: int = 2,
+        callbacks: Mapping[str, keras.callbacks.Callback] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        flush: Callable[[], None] = lambda: None,
+    ):
+        super().__init__()
+        self._every, self._seconds = interval(every)
+        self._store = Store(pathlib.Path(folder), keep)
+        self._callbacks = dict(callbacks or {})
+        self._stop, self._flush = stop, flush
+        self._save_first = False
+        self._agreement = self._copies = self._before_validation = None
+        self._go_to(self._store.newest())
+
+    def _go_to(self, checkpoint: Checkpoint | None) -> None:
+        self._found = checkpoint
+        state = {} if checkpoint is None else checkpoint.state
+        self.epoch, self.step = state.get("epoch", 0), state.get("step_of_epoch", 0)
+        self._done = self._saved = 0 if checkpoint is None else checkpoint.step
+        self._left_out = state.get("left_out", 0)  # batches that no step was done with
+
+    @property
+    def start(self) -> int:
+        return self._done + self._left_out
+
+    @property
+    def replicas(self) -> int | None:
+        """Number of replicas of the run that goes on; None if it begins."""
+        return self._found and self._found.state["replicas"]
+
+    def check(self, model: keras.Model) -> None:
+        """Raises `ValueError`, with one sentence, if the checkpoint is of another network."""
+        if self._found is None:
+            return
+        held = [tuple(shape) for shape in self._found.state["shapes"]]
+        if held != (own := [tuple(variable.shape) for variable in model.variables]):
+            raise ValueError(
+                f"The checkpoint is of another network, of {len(held)} variables with "
+                f"{sum(map(math.prod, held)):,} numbers instead of {len(own)} with "
+                f"{sum(map(math.prod, own)):,}: name a new folder."
+            )
+
+    def save_start(self) -> None:
+        """Makes sure that there is a checkpoint to go back to, before the first step."""
+        self._save_first = True
+
+    def go_back(self, step: int) -> None:
+        """Goes back to the newest checkpoint, to leave out the batches up to that of `step`."""
+        self._store.wait()
+        self._go_to(self._store.newest())
+        self._left_out += step - self._done
+
+    def close(self) -> None:
+        """Waits until the last checkpoint is written."""
+        self._store.wait()
+
+    def clear(self) -> None:
+        """Removes the checkpoints."""
+        self._store.clear()
+
+    # Where Keras calls.
+
+    def on_train_begin(self, logs=None):
+        strategy = self.model.distribute_strategy
+        self._chief = strategy.extended.should_checkpoint
+        self._agreement = self._agreement or Agreement(strategy)
+        self._copies = Copies(strategy, self.model.metrics_variables)
+        self._steps = self.params["steps"]
+        self._epoch, self._step = self.epoch, self.step
+        self._last = time.monotonic()
+        if self._found is not None:
+            self._restore(self._found)
+        elif self._save_first:
+            self._save(self._snapshot())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._found is not None and epoch == self.epoch:
+            if self.step:  # otherwise they are those of the validation before
+                self._copies.write(_numbered(self._found.arrays, "metric"))
+            self._found = None
+        elif epoch > self.epoch:
+            self._step = 0
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        end = batch + 1 if self._steps is None else min(batch + 1, self._steps)
+        self._done += end - self._step
+        self._step = end
+        stop, save = self._agreement.any(self._stop(), self._due())
+        if end == self._steps:  # the rest of the epoch belongs to it
+            self._before_validation = self._snapshot()
+        if stop:
+            self._save_and_stop(self._before_validation or self._snapshot())
+        if save and end != self._steps:
+            self._save(self._snapshot())
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self._agreement is not None and self._agreement.any(self._stop())[0]:
+            self._save_and_stop(self._before_validation)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._before_validation = None
+        self._epoch, self._step = epoch + 1, 0
+        last = self._epoch == self.params["epochs"]
+        stop, save = self._agreement.any(self._stop(), last or self._due())
+        if stop:
+            self._save_and_stop(self._snapshot())
+        if save:
+            self._save(self._snapshot())
+
+    # What a checkpoint is.
+
+    def _due(self) -> bool:
+        if not self._chief or self._store.busy:
+            return False
+        if self._seconds is not None:
+            return time.monotonic() - self._last >= self._seconds
+        return self._done // self._every > self._saved // self._every
+
+    def _snapshot(self) -> Checkpoint:
+        variables = _variables(self.model)
+        arrays = {
+            f"variable {i}": keras.ops.convert_to_numpy(v.value) for i, v in enumerate(variables)
+        }
+        arrays |= {f"metric {i}": copies for i, copies in enumerate(self._copies.read())}
+        memories = {}
+        for name, callback in self._callbacks.items():
+            memories[name], held = _memory(callback)
+            arrays |= {f"{name} {i}": array for i, array in enumerate(held)}
+        state = {
+            "epoch": self._epoch,
+            "step_of_epoch": self._step,
+            "left_out": self._left_out,
+            "replicas": self.model.distribute_strategy.num_replicas_in_sync,
+            "shapes": [list(variable.shape) for variable in self.model.variables],
+            "callbacks": memories,
+        }
+        return Checkpoint(self._done, state, arrays)
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        self._saved, self._last = checkpoint.step, time.monotonic()
+        if self._chief and all(map(_finite, checkpoint.arrays.values())):
+            self._flush()
+            self._store.write(checkpoint)
+
+    def _save_and_stop(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None:
+            self._save(checkpoint)
+        self._store.wait()
+        raise Stopped(self._done)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        variables = _variables(self.model)
+        values = _numbered(checkpoint.arrays, "variable")
+        for variable, value in zip(variables, values, strict=True):
+            if value.dtype.kind == "V":  # as which numpy stores bfloat16
+                value = value.view(variable.value.dtype.as_numpy_dtype)
+            variable.assign(value)
+        for name, callback in self._callbacks.items():
+            _remind(
+                callback,
+                checkpoint.state["callbacks"].get(name, {}),
+                _numbered(checkpoint.arrays, name),
+            )
+
+
+def interval(text: str, name: str = "every") -> tuple[int | None, float | None]:
+    """Returns the steps or the seconds that a text such as "100" or "60s" means.
+
+    Example:
+
+    >>> interval("100"), interval("60s")
+    ((100, None), (None, 60.0))
+
+    Raises:
+        ValueError: With one sentence, if it means neither.
+    """
+    number, seconds = text.removesuffix("s"), text.endswith("s")
+    if not (number.isascii() and number.isdecimal() and int(number) > 0):
+        raise ValueError(f"{name} must be steps, such as 100, or seconds, such as 60s, not {text}.")
+    return (None, float(number)) if seconds else (int(number), None)
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    """The variables that all replicas share, and those of which they agree."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [variable for variable in model.variables if id(variable) not in metrics]
+    return own + model.optimizer.variables
+
+
+def _numbered(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+    found = []
+    while (key := f"{name} {len(found)}") in arrays:
+        found.append(arrays[key])
+    return found
+
+
+def _finite(array: np.ndarray) -> bool:
+    if array.dtype.kind == "V":  # bfloat16
+        array = array.astype("float32")
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _memory(callback: keras.callbacks.Callback) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What a callback remembers: what JSON can hold, and weights."""
+    if hasattr(callback, "get_state"):
+        return callback.get_state(), []
+    values = {}
+    for name in _remembered(callback):
+        value = getattr(callback, name, None)
+        values[name] = value.item() if hasattr(value, "item") else value
+    return values, list(getattr(callback, "best_weights", None) or [])
+
+
+def _remind(callback, memory: dict[str, Any], weights: list[np.ndarray]) -> None:
+    if hasattr(callback, "set_state"):
+        callback.set_state(memory)
+        return
+    for name in _remembered(callback):
+        setattr(callback, name, memory[name])
+    if weights:
+        callback.best_weights = weights
+
+
+def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    for cls, names in _REMEMBERED.items():
+        if isinstance(callback, cls):
+            return names
+    raise TypeError(
+        f"{type(callback).__name__} must have get_state() and set_state(state), so that what it "
+        "remembers can be saved."
+    )

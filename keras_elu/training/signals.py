@@ -1,0 +1,59 @@
+"""How a run is told to stop."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+STOPPED = os.EX_TEMPFAIL  # 75, the exit code of a run that has saved and can go on
+
+
+class StopSignals:
+    """Whether SIGTERM or SIGINT has come; a second one ends the process at once."""
+
+    def __init__(self):
+        self._received = threading.Event()
+
+    def __call__(self) -> bool:
+        return self._received.is_set()
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """Listens while the block runs.
+
+        TensorFlow may compute for long before Python gets to handle a signal, so that a thread of
+        its own reads what the operating system has received.
+        """
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        handlers = {n: signal.signal(n, _ignored) for n in (signal.SIGTERM, signal.SIGINT)}
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        thread = threading.Thread(target=self._listen, args=(reading, set(handlers)), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(writing)  # ends the thread
+            thread.join()
+            os.close(reading)
+
+    def _listen(self, reading, numbers):
+        while received := os.read(reading, 1):
+            number = received[0]
+            if number not in numbers:
+                continue
+            name = signal.Signals(number).name
+            if self._received.is_set():
+                print(f"{name} again: stopped at once", file=sys.stderr, flush=True)
+                os._exit(128 + number)
+            self._received.set()
+            print(f"{name}: stopping after this step", file=sys.stderr, flush=True)
+
+
+def _ignored(number, frame):
+    """A handler in Python, without which the operating system would act itself."""

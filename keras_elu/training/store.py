@@ -1,0 +1,204 @@
+"""Checkpoints on disk: a file is complete and intact, or it does not count."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import sys
+import time
+import zipfile
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+SECONDS_WITHOUT_SAVING = 1800  # that a run goes on for although nothing can be written
+
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.npz")
+
+
+class CannotSave(OSError):
+    """Checkpoints could not be written for long."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on.
+
+    Attributes:
+        step: Steps of training that are done.
+        state: What JSON can hold.
+        arrays: The rest.
+    """
+
+    step: int
+    state: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+class Store:
+    """The latest checkpoints of a run, in one folder.
+
+    A file is written aside, under its final name only once it is on the disk as a whole, and that
+    name holds the first half of its SHA-256, by which it is checked before it is used.
+
+    Args:
+        folder: The folder, which is made when it is first written to.
+        keep: Number of files to keep.
+    """
+
+    def __init__(self, folder: pathlib.Path, keep: int = 2):
+        self._folder = folder
+        self._keep = keep
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: concurrent.futures.Future | None = None
+        self._failing_since: float | None = None
+        self._damaged: list[pathlib.Path] = []
+
+    def newest(self) -> Checkpoint | None:
+        """Returns the newest intact checkpoint; says on stderr which ones are damaged.
+
+        Raises:
+            ValueError: With one sentence, if another version wrote it.
+        """
+        self._damaged = []
+        found = None
+        for path in reversed(self._files()):
+            found = _read(path)
+            if found is not None:
+                break
+            self._damaged.append(path)
+        for path in self._damaged:
+            instead = "there is none before" if found is None else "the one before is used"
+            print(f"{path} is damaged: {instead}", file=sys.stderr, flush=True)
+        return found
+
+    @property
+    def busy(self) -> bool:
+        """Whether the latest checkpoint is still being written."""
+        return self._writing is not None and not self._writing.done()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Begins to write a checkpoint, after the one before.
+
+        What the disk refuses is said on stderr, and the files that are there stay.
+
+        Raises:
+            CannotSave: If it has refused for half an hour.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, checkpoint)
+
+    def wait(self) -> None:
+        """Returns when nothing is being written; raises as `write` does."""
+        if self._writing is not None:
+            self._writing.result()
+        if self._failing_since is not None:
+            seconds = time.monotonic() - self._failing_since
+            if seconds > SECONDS_WITHOUT_SAVING:
+                raise CannotSave(
+                    f"No checkpoint could be written to {self._folder} for {seconds:.0f} s: make "
+                    "room there, and give the same command again."
+                )
+
+    def clear(self) -> None:
+        """Removes all files."""
+        self.wait()
+        for path in [*self._files(), *self._folder.glob("unfinished-*")]:
+            path.unlink(missing_ok=True)
+        if self._folder.exists():
+            self._folder.rmdir()
+
+    def _files(self) -> list[pathlib.Path]:
+        """The files, the oldest first."""
+        paths = [path for path in self._folder.glob("step-*.npz") if _NAME.fullmatch(path.name)]
+        return sorted(
+            paths, key=lambda path: (int(_NAME.fullmatch(path.name)[1]), path.stat().st_mtime_ns)
+        )
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        unfinished = self._folder / f"unfinished-{checkpoint.step}.npz"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                hashing = _Hashing(file)
+                text = json.dumps({"format": FORMAT, "step": checkpoint.step} | checkpoint.state)
+                np.savez(hashing, state=np.array(text), **checkpoint.arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            digest = hashing.hash.hexdigest()[:16]
+            unfinished.replace(self._folder / f"step-{checkpoint.step:08}-{digest}.npz")
+            _sync(self._folder)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+                print(
+                    f"the checkpoint of step {checkpoint.step:,} could not be written "
+                    f"({error.strerror}): the run goes on, and the one before stays",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            return
+        if self._failing_since is not None:
+            self._failing_since = None
+            print(
+                f"the checkpoint of step {checkpoint.step:,} is written again",
+                file=sys.stderr,
+                flush=True,
+            )
+        for path in self._damaged:
+            path.unlink(missing_ok=True)
+        self._damaged = []
+        for path in self._files()[: -self._keep]:
+            path.unlink(missing_ok=True)
+
+
+class _Hashing:
+    """A file for writing that hashes what passes."""
+
+    def __init__(self, file):
+        self._file = file
+        self.hash = hashlib.sha256()
+
+    def write(self, data) -> int:
+        self.hash.update(data)
+        return self._file.write(data)
+
+    def read(self, *_):  # numpy asks files for it
+        raise OSError("for writing only")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _sync(folder: pathlib.Path) -> None:
+    """Brings the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: pathlib.Path) -> Checkpoint | None:
+    """Returns the checkpoint in a file; None if it is not what was written."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(_NAME.fullmatch(path.name)[2]):
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            state = json.loads(str(arrays["state"]))
+            values = {name: arrays[name] for name in arrays.files if name != "state"}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    if state.pop("format", None) != FORMAT:
+        raise ValueError(
+            f"{path} was written by another version of keras_elu: name a new folder, or use that "
+            "version."
+        )
+    return Checkpoint(state.pop("step"), state, values)
