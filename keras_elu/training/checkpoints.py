@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -264,8 +265,10 @@ def interval(text: str, name: str = "every") -> tuple[int | None, float | None]:
         ValueError: With one sentence, if it means neither.
     """
     number, seconds = text.removesuffix("s"), text.endswith("s")
-    if not (number.isascii() and number.isdecimal() and int(number) > 0):
-        raise ValueError(f"{name} must be steps, such as 100, or seconds, such as 60s, not {text}.")
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", number):
+        raise ValueError(
+            f"{name} must be steps, such as 100, or seconds, such as 60s, not {text!r}."
+        )
     return (None, float(number)) if seconds else (int(number), None)
 
 

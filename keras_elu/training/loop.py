@@ -1,9 +1,10 @@
 """A run from its command line to its result."""
 
+import contextlib
 import dataclasses
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -36,17 +37,17 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
     try:
         asked = command_line.parse(recipe, arguments)
         settings = config.resolve(recipe, asked)
-        config.check(settings)
         strategy = devices.set_up(settings)
         chief = devices.is_chief(settings)
         folder = RunFolder(recipe, settings, chief)
+        if not folder.finished:
+            run = prepare(recipe, settings, strategy)
+            records = Records(run, folder, stop)
+            folder.start()
         if folder.finished:
             if chief:
                 print(f"{folder.path} holds this run, finished; its numbers are in result.json.")
             return
-        run = prepare(recipe, settings, strategy)
-        folder.start()
-        records = Records(run, folder, stop)
     except ValueError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
@@ -125,7 +126,7 @@ def prepare(
     )
     steps_per_epoch = settings.steps_per_epoch or dataset.steps_per_epoch(settings.batch_size)
     _, validation, test = recipe.datasets(settings, dataset)
-    with strategy.scope():
+    with strategy.scope(), _explained():
         plain, arguments = recipe.build(settings, dataset, steps_per_epoch * settings.epochs)
         model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
         model.compile(
@@ -147,12 +148,24 @@ def prepare(
     )
 
 
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what TensorFlow says of a model that cannot be built into one sentence."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        reason = error.message.partition("\n")[0].partition(" [Op:")[0].rstrip(".")
+        raise ValueError(
+            f"The model cannot be built ({type(error).__name__}: {reason}): make it smaller."
+        ) from None
+
+
 class Records:
     """The callbacks of a run: what it shows, what it writes, and from where it goes on.
 
     Args:
         run: The run.
-        folder: Its folder, which has been started.
+        folder: Its folder.
         stop: Asked after each execution whether to save and stop.
 
     Raises:
