@@ -33,7 +33,7 @@ def test_every_file_and_make_target_it_names_exists():
 def test_every_flag_it_names_is_a_flag_of_every_trainer():
     from keras_elu.training import Config
 
-    of_others = {"help", "stock", "workers"}
+    of_others = {"help", "kind", "runs", "stock", "workers"}
     flags = set(re.findall(r"--(\w+)", README)) - of_others
     assert {"strategy", "config"} <= flags
     assert flags <= set(Config.__dataclass_fields__)
