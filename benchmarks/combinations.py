@@ -14,6 +14,7 @@ with 1 if a cell of DistributedModel does not hold.
 import argparse
 import itertools
 import json
+import math
 import os
 import pathlib
 import socket
@@ -38,12 +39,15 @@ def main() -> int:
     parser.add_argument("--stock", action="store_true", help="keras.Model instead")
     parser.add_argument("--results", default=RESULTS, help="folder for the table")
     parser.add_argument("--process", choices=STRATEGIES, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", type=pathlib.Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.process:
-        for row in train(asked.process, asked.stock):
+        for row in train(asked.process, asked.stock, asked.plain):
             print(json.dumps(row), flush=True)
         return 0
-    table = [row for strategy in STRATEGIES for row in start(strategy, asked.stock)]
+    with tempfile.TemporaryDirectory() as folder:
+        plain = pathlib.Path(folder, "plain.npz")
+        table = [row for name in STRATEGIES for row in start(name, asked.stock, plain)]
     name = "stock" if asked.stock else "distributed"
     lines = ",\n ".join(map(json.dumps, table))
     path = pathlib.Path(asked.results, f"combinations_{name}.json")
@@ -54,9 +58,10 @@ def main() -> int:
     return 0 if asked.stock or held == len(table) == len(STRATEGIES) * len(CELLS) else 1
 
 
-def start(strategy: str, stock: bool) -> list[dict]:
+def start(strategy: str, stock: bool, plain: pathlib.Path) -> list[dict]:
     """Trains the cells of a strategy in processes of their own; returns what the first reports."""
-    command = [sys.executable, __file__, "--process", strategy, *(["--stock"] if stock else [])]
+    command = [sys.executable, __file__, "--process", strategy, "--plain", plain]
+    command += ["--stock"] if stock else []
     environments = [os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}]
     if strategy == "multiworker":
         workers = {"worker": [f"localhost:{port}" for port in free_ports(STRATEGIES[strategy])]}
@@ -95,8 +100,8 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def train(name: str, stock: bool):
-    """Yields the row of each cell of a strategy."""
+def train(name: str, stock: bool, plain_runs: pathlib.Path):
+    """Yields the row of each cell of a strategy; the first does the plain runs and keeps them."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -116,11 +121,11 @@ def train(name: str, stock: bool):
     random = np.random.default_rng(0)
     images = random.normal(size=(EXAMPLES, 6, 6, 2))
     labels = random.integers(0, 3, EXAMPLES)
-    start_weights = None
+    start = None
 
     def weights(model, strategy, precision, micro_batches=1, **arguments):
-        """Trains a network and returns its weights."""
-        nonlocal start_weights
+        """Trains a network and returns its weights in one row."""
+        nonlocal start
         keras.config.set_dtype_policy(precision)
         batch = BATCH
         optimizer = {"learning_rate": 0.1, "momentum": 0.9}
@@ -140,20 +145,27 @@ def train(name: str, stock: bool):
                 metrics=["accuracy"],
                 **arguments,
             )
-        if start_weights is None:
-            start_weights = [w / 2 for w in network.get_weights()]
-        network.set_weights(start_weights)
+        shapes = [w.shape for w in network.get_weights()]
+        if start is None:
+            start = np.concatenate([w.ravel() / 2 for w in network.get_weights()])
+        parts = np.split(start, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+        network.set_weights([part.reshape(s) for part, s in zip(parts, shapes, strict=True)])
         network.fit(images, labels, batch_size=batch, epochs=EPOCHS, verbose=0, shuffle=False)
-        return [w.astype("float64") for w in network.get_weights()]
+        return np.concatenate([w.ravel().astype("float64") for w in network.get_weights()])
 
     def difference(a, b):
-        return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+        return float(np.abs(a - b).max())
 
     keras.utils.set_random_seed(0)
-    keras.config.set_floatx("float64")
-    exact = weights(keras.Model, plain_strategy, "float64")
-    keras.config.set_floatx("float32")
-    plain = {p: weights(keras.Model, plain_strategy, p, jit_compile=False) for p in PRECISIONS}
+    if not plain_runs.exists():
+        keras.config.set_floatx("float64")
+        runs = {"exact": weights(keras.Model, plain_strategy, "float64", jit_compile=False)}
+        keras.config.set_floatx("float32")
+        for precision in PRECISIONS:
+            runs[precision] = weights(keras.Model, plain_strategy, precision, jit_compile=False)
+        np.savez(plain_runs, start=start, **runs)
+    plain = np.load(plain_runs)
+    start = plain["start"]
     for precision, jit_compile, micro_batches, steps in CELLS:
         row = {
             "strategy": name,
@@ -161,7 +173,7 @@ def train(name: str, stock: bool):
             "jit_compile": jit_compile,
             "micro_batches": micro_batches,
             "steps_per_execution": steps,
-            "bound": 4 * difference(exact, plain[precision]),
+            "bound": 4 * difference(plain["exact"], plain[precision]),
         }
         try:
             got = weights(
@@ -175,7 +187,8 @@ def train(name: str, stock: bool):
             row["difference"] = difference(got, plain[precision])
             row["holds"] = row["difference"] <= row["bound"]
         except Exception as error:  # whatever stock Keras raises is the finding
-            row |= {"error": f"{type(error).__name__}: {str(error)[:200]}", "holds": False}
+            first = str(error).partition("\n")[0]
+            row |= {"error": f"{type(error).__name__}: {first}", "holds": False}
         yield row
 
 

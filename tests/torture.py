@@ -55,7 +55,7 @@ KILLS, STOPS, FULL_DISK = (KILL, FLIP, CUT), ("SIGTERM", "SIGINT"), "a full disk
 FAULTS = {"kill": (KILL,), "all": (*KILLS, *STOPS, FULL_DISK)}
 BEGUN = "mnist on digits"  # what a run prints before it trains
 BEFORE, DURING, AFTER = "before training", "during training", "after the end"
-WRITING = "kills during the write of a checkpoint"
+WRITING, RESUMED = "kills amid writing a checkpoint", "starts from a checkpoint"
 HUNG = 300  # seconds after which a start is given up
 
 
@@ -171,7 +171,7 @@ class Run:
                 self.problems += differences(contents(self._run), self._undisturbed.contents)
             except Exception as error:
                 self.problems.append(f"its files cannot be read: {error!r}")
-        self.counts["equal"] = not self.problems
+        self.counts["equal"] = int(not self.problems)
 
     def _start(self, fault: Fault | None, log: pathlib.Path) -> int | None:
         """Returns the exit code; None if there is none."""
@@ -184,6 +184,7 @@ class Run:
             start.wait()
             self.problems.append(f"{log.name}: it hung")
             return None
+        self.counts[RESUMED] += "going on after step" in start
         if self._damaged and BEGUN in start:
             self._damaged = False
             if "is damaged" not in start:
@@ -374,7 +375,7 @@ def main() -> int:
             job.result()
     counts = sum((run.counts for run in runs), collections.Counter())
     summary = {"kind": asked.kind, "faults": asked.faults, "seed": asked.seed, "runs": len(runs)}
-    shown = (*names, BEFORE, DURING, AFTER, WRITING, "starts", "equal")
+    shown = (*names, BEFORE, DURING, AFTER, WRITING, "starts", RESUMED, "equal")
     summary |= {name: counts[name] for name in shown}
     summary["seconds"] = round(time.monotonic() - began, 1)
     for name, value in summary.items():

@@ -13,13 +13,13 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "runs"), [("one", 2), ("two", 1)])
+@pytest.mark.parametrize(("kind", "runs"), [("two", 1)])
 def test_disturbed_runs_end_equal(kind, runs, tmp_path):
     results = tmp_path / "results.json"
-    command = [sys.executable, "-m", "tests.torture", "--faults", "all", "--results", results]
-    done = subprocess.run(
-        [*command, "--kind", kind, "--runs", str(runs)], cwd=ROOT, capture_output=True, text=True
-    )
+    # Of seed 34 a run is stopped, and another one killed and its newest checkpoint cut short.
+    flags = ["--kind", kind, "--runs", str(runs), "--faults", "all", "--seed", "34", "--jobs", "2"]
+    command = [sys.executable, "-m", "tests.torture", *flags, "--results", results]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads(results.read_text())
     assert (summary["kind"], summary["runs"], summary["equal"]) == (kind, runs, runs)

@@ -24,7 +24,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._batch_size, self._steps, self._epochs = batch_size, steps, epochs
         self._images, self._seconds = 0, 0.0  # measured, over all epochs
-        self._first_call_ended = None
+        self._first_call_ended, self._steps_since = None, 0
         self._started, self._before = time.perf_counter(), 0.0
 
     @property
@@ -68,7 +68,7 @@ class Progress(keras.callbacks.Callback):
         done = min(batch + 1, self._steps)  # Keras counts the last execution as a full one
         steps, self._steps_done = done - self._steps_done, done
         if self._first_call_ended is None:
-            self._first_call_ended, self._steps_since = now, 0
+            self._first_call_ended = now
         else:
             self._images += steps * self._batch_size
             self._steps_since += steps
@@ -78,6 +78,8 @@ class Progress(keras.callbacks.Callback):
         self._bar.update(steps)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._steps_done is None:  # an earlier attempt has done all of them
+            self._steps_done = self._steps
         self._bar.close()
         print(self._title(), self._text(logs), flush=True)
         logs["images_per_second"] = self._speed()
@@ -91,8 +93,8 @@ class Progress(keras.callbacks.Callback):
         return (self._images - self._images_before) / seconds if seconds else math.nan
 
     def _text(self, logs) -> str:
-        speed = f"{self._speed():,.0f} images/s"
-        return "  ".join([metrics_text(logs), speed, f"{self._left()} left"])
+        speed = "?" if math.isnan(self._speed()) else f"{self._speed():,.0f}"
+        return "  ".join([metrics_text(logs), f"{speed} images/s", f"{self._left()} left"])
 
     def _left(self) -> str:
         done = self._epoch * self._steps + self._steps_done

@@ -1,3 +1,4 @@
+import functools
 import os
 import pathlib
 import subprocess
@@ -37,10 +38,10 @@ def trainer(environment):
 def start(environment):
     """Starts a trainer and returns the process; all that it says comes on stdout."""
 
-    def start(name, *flags, cwd):
-        command = [sys.executable, str(ROOT / "trainers" / f"{name}.py"), *map(str, flags)]
+    def start(name, *flags, cwd, launcher=()):
+        command = [sys.executable, *launcher, str(ROOT / "trainers" / f"{name}.py")]
         return subprocess.Popen(
-            command,
+            [*command, *map(str, flags)],
             cwd=cwd,
             env=environment,
             stdout=subprocess.PIPE,
@@ -52,19 +53,6 @@ def start(environment):
 
 
 @pytest.fixture(scope="session")
-def launch(environment):
+def launch(start):
     """Starts a trainer on two workers and returns the process."""
-
-    def start(name, *flags, cwd):
-        script = str(ROOT / "trainers" / f"{name}.py")
-        command = [sys.executable, "-m", "keras_elu.launch", "--workers", "2", script]
-        return subprocess.Popen(
-            [*command, *map(str, flags)],
-            cwd=cwd,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    return start
+    return functools.partial(start, launcher=("-m", "keras_elu.launch", "--workers", "2"))

@@ -30,24 +30,30 @@ def losses(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(number, start, tmp_path):
+def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tmp_path):
     flags = ("--dataset", "digits", "--epochs", 40, "--steps_per_epoch", 10, "--run_dir", "run")
-    process = start("mnist", *flags, cwd=tmp_path)
-    until(process, "epoch 15/40")
-    process.send_signal(number)
-    output, _ = process.communicate()
-    assert process.returncode == 75
-    assert f"{number.name}: stopping after this step\n" in output
-    (step,) = map(int, re.findall(r"Stopped and saved after step (\d+)\.", output))
-    assert 150 <= step < 400
-    assert "Traceback" not in output
+    step = 0
+    for number, epoch in ((signal.SIGTERM, 10), (signal.SIGINT, 25)):
+        process = start("mnist", *flags, cwd=tmp_path)
+        output = until(process, f"epoch {epoch}/40")
+        assert not step or going_on(step) in output
+        process.send_signal(number)
+        output, _ = process.communicate()
+        assert process.returncode == 75
+        assert f"{number.name}: stopping after this step\n" in output
+        (step,) = map(int, re.findall(r"Stopped and saved after step (\d+)\.", output))
+        assert 10 * epoch <= step < 400
+        assert "Traceback" not in output
     again = start("mnist", *flags, cwd=tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output
-    assert f"going on after step {step % 10} of 10 in epoch {step // 10 + 1}" in output
+    assert going_on(step) in output
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {"tensorboard"}
     assert len(losses(tmp_path / "run")) == 40
+
+
+def going_on(step):
+    return f"going on after step {step % 10} of 10 in epoch {step // 10 + 1}"
 
 
 @pytest.mark.slow

@@ -85,3 +85,24 @@ def test_metrics_are_in_order_and_accuracies_in_percent():
         progress.metrics_text(metrics)
         == "loss 1e-05  accuracy 98.77%  val_loss 2  val_accuracy 50.00%"
     )
+
+
+def test_an_epoch_of_which_nothing_was_left_to_train_is_shown(capsys):
+    shown = progress.Progress(batch_size=8, steps=3, epochs=2)
+    shown.on_epoch_begin(1)
+    shown.on_epoch_end(1, {"loss": 0.5})
+    assert capsys.readouterr().out == "epoch 2/2 loss 0.5  ? images/s  ? left\n"
+
+
+def test_an_epoch_that_is_gone_on_with_counts_its_own_steps(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    shown = progress.Progress(batch_size=8, steps=5, epochs=1)
+    shown.on_epoch_begin(0)
+    for batch in (2, 3, 4):
+        shown.on_train_batch_begin(batch)
+        clock.seconds += 2.0
+        shown.on_train_batch_end(batch, {"loss": 0.5})
+    shown.on_epoch_end(0, {"loss": 0.5})
+    assert shown.images_per_second == 4.0
+    assert capsys.readouterr().out == "epoch 1/1 loss 0.5  4 images/s  00:00 left\n"
