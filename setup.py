@@ -18,6 +18,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["keras_elu", "keras_elu.*"]),
     package_data={"keras_elu": ["py.typed"]},
     install_requires=[
+        "google-crc32c",  # the checksums of TFRecord files
         "keras>=3.15,<3.16",
         "numpy",
         "tensorflow>=2.21,<2.22",

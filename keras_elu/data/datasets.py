@@ -3,6 +3,7 @@
 import abc
 import functools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,9 @@ import tensorflow as tf
 from keras_elu.data import augmentation, preprocessing
 
 SPLITS = ("train", "validation", "test")
-PREPROCESSING = ("scale", "whiten")
+PREPROCESSING = ("none", "scale", "whiten")
+AUGMENTATIONS = ("none", "crop", "resized_crop")
+READ_AHEAD = 2  # batches
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -22,7 +25,11 @@ class Dataset(abc.ABC):
         classes: Number of classes.
         image_shape: (height, width, channels); height and width are None where they vary.
         examples: Number of images by split: train, validation, test.
+        failure: Why its pipelines have failed; None if they have not.
     """
+
+    failure: str | None = None
+    divides = False  # whether the pipelines of a worker make its own rows alone
 
     def __init__(
         self, name: str, classes: int, image_shape: tuple[int | None, ...], examples: dict[str, int]
@@ -55,7 +62,7 @@ class Dataset(abc.ABC):
         batch_size: int,
         *,
         seed: int = 0,
-        augment: bool = True,
+        augment: str = "crop",
         image_size: int | None = None,
         preprocess: str = "scale",
         start_step: int = 0,
@@ -63,14 +70,15 @@ class Dataset(abc.ABC):
         """Endless batches of the training split; a pure function of `seed` and the step."""
         steps = self.steps_per_epoch(batch_size)
         self._check(image_size, preprocess)
+        one_of("augment", augment, AUGMENTATIONS)
         at_least("start_step", start_step, 0)
         if not isinstance(seed, int):
             raise ValueError(f"seed is {seed!r}; it must be an integer.")
-        pipeline = self._training(
-            batch_size, steps, seed, augment, image_size, preprocess, start_step
+        make = functools.partial(
+            self._training, batch_size, steps, seed, augment, image_size, preprocess, start_step
         )
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        return pipeline.apply(endless).prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return self._finished(lambda worker: make(worker).apply(endless))
 
     def evaluation(
         self,
@@ -81,28 +89,63 @@ class Dataset(abc.ABC):
         preprocess: str = "scale",
     ) -> tf.data.Dataset:
         """Every image of `split` once, in a fixed order."""
-        if split not in SPLITS:
-            raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}.")
+        one_of("split", split, SPLITS)
         at_least("batch_size", batch_size, 1)
         self._check(image_size, preprocess)
-        pipeline = self._evaluation(split, batch_size, image_size, preprocess)
-        return pipeline.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        return self._finished(
+            functools.partial(self._evaluation, split, batch_size, image_size, preprocess)
+        )
+
+    def _finished(self, make: Callable[[tuple[int, int]], tf.data.Dataset]) -> tf.data.Dataset:
+        """The pipeline, and if the data set divides, its `of_worker(number, workers)`.
+
+        That gives pairs: the number of the worker's own rows, which may be none, and those rows,
+        or one that stands in.
+        """
+
+        def finished(number, workers):
+            options = tf.data.Options()
+            options.autotune.enabled = True
+            # Where batches are not made by worker, each takes its part of every batch.
+            policy = tf.data.experimental.AutoShardPolicy.DATA
+            options.experimental_distribute.auto_shard_policy = policy
+            return make((number, workers)).prefetch(READ_AHEAD).with_options(options)
+
+        pipeline = finished(0, 1)
+        if self.divides:
+            pipeline.of_worker = finished
+        return pipeline
 
     def _check(self, image_size: int | None, preprocess: str) -> None:
         if image_size is not None:
             at_least("image_size", image_size, 1)
-        if preprocess not in PREPROCESSING:
-            raise ValueError(
-                f"preprocess is {preprocess!r}; it must be one of {', '.join(PREPROCESSING)}."
-            )
+        one_of("preprocess", preprocess, PREPROCESSING)
+
+    def _steps(self, batch_size, steps, seed, start_step) -> tf.data.Dataset:
+        """The number of each step, and of the images of its batch."""
+
+        def epoch(number):
+            order = shuffled(self.examples["train"], [seed, number])
+            order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+            return tf.data.Dataset.from_tensor_slices(order)
+
+        indices = tf.data.Dataset.counter(start_step // steps).flat_map(epoch)
+        return tf.data.Dataset.zip(
+            tf.data.Dataset.counter(start_step), indices.skip(start_step % steps)
+        )
 
     @abc.abstractmethod
-    def _training(self, batch_size, steps, seed, augment, image_size, preprocess, start_step):
-        """`training`, its arguments checked; `steps` is the length of an epoch."""
+    def _training(
+        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
+    ):
+        """`training`, its arguments checked; `steps` is the length of an epoch.
+
+        Of `worker`, its number and that of all, the rows are, if the data set `divides`, its own.
+        """
 
     @abc.abstractmethod
-    def _evaluation(self, split, batch_size, image_size, preprocess):
-        """`evaluation`, its arguments checked."""
+    def _evaluation(self, split, batch_size, image_size, preprocess, worker):
+        """`evaluation`, its arguments checked; `worker` as for `_training`."""
 
 
 class InMemory(Dataset):
@@ -132,33 +175,30 @@ class InMemory(Dataset):
         self._cache_dir = cache_dir
         self._held = {}
 
-    def _training(self, batch_size, steps, seed, augment, image_size, preprocess, start_step):
+    def _training(
+        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
+    ):
+        del worker
         images, labels = self._tensors("train", preprocess)
         pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
 
-        def epoch(number):
-            order = shuffled(self.examples["train"], [seed, number])
-            order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
-            return tf.data.Dataset.from_tensor_slices(order)
-
         def batch(step, indices):
             picked = tf.gather(images, indices)
-            if augment:
+            if augment == "crop":
                 picked = augmentation.pad_crop_flip(picked, [seed, step], pad, self._mirror)
-            return _finish(picked, image_size, preprocess), tf.gather(labels, indices)
+            return finish(picked, tf.gather(labels, indices), preprocess, image_size)
 
-        indices = tf.data.Dataset.counter(start_step // steps).flat_map(epoch)
-        numbered = tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start_step), indices.skip(start_step % steps)
+        return self._steps(batch_size, steps, seed, start_step).map(
+            batch, num_parallel_calls=tf.data.AUTOTUNE
         )
-        return numbered.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _evaluation(self, split, batch_size, image_size, preprocess):
+    def _evaluation(self, split, batch_size, image_size, preprocess, worker):
+        del worker
         images, labels = self._tensors(split, preprocess)
 
         def batch(indices):
             picked = tf.gather(images, indices)
-            return _finish(picked, image_size, preprocess), tf.gather(labels, indices)
+            return finish(picked, tf.gather(labels, indices), preprocess, image_size)
 
         indices = tf.data.Dataset.range(self.examples[split]).batch(batch_size)
         return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
@@ -224,13 +264,18 @@ def synthetic(
     return InMemory("synthetic", classes, {"train": train, "validation": test, "test": test})
 
 
-def _finish(images: tf.Tensor, image_size: int | None, preprocess: str) -> tf.Tensor:
-    images = tf.cast(images, tf.float32)
-    if preprocess == "scale":
-        images = images / 255.0
+def finish(
+    images: tf.Tensor, labels: tf.Tensor, preprocess: str, image_size: int | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Resizes a batch, and brings it to the type and the range of `preprocess`."""
     if image_size is not None and tuple(images.shape[1:3]) != (image_size, image_size):
-        images = tf.image.resize(images, (image_size, image_size))
-    return images
+        images = tf.image.resize(tf.cast(images, tf.float32), (image_size, image_size))
+        if preprocess == "none":
+            images += 0.5
+    if preprocess == "none":
+        return tf.cast(images, tf.uint8), labels
+    images = tf.cast(images, tf.float32)
+    return images / 255.0 if preprocess == "scale" else images, labels
 
 
 def at_least(name: str, value: int, least: int) -> None:
@@ -238,9 +283,6 @@ def at_least(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} is {value!r}; it must be an integer of at least {least}.")
 
 
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.autotune.enabled = True
-    # Each worker takes its part of every batch; there are no files to divide among them.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return options
+def one_of(name: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(values)}.")

@@ -1,21 +1,36 @@
 """Data sets too large for memory, or of varying image sizes: read from TFDS's files as needed."""
 
+import contextlib
+import sys
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 
-from keras_elu.data import datasets
+from keras_elu.data import crops, datasets
+from keras_elu.data.records import Records
 
 DEFAULT_SIZE = 224
-RATIO = 256 / 224  # of the resized image's shorter side to the crop
-BLOCK = 4096  # encoded images that are shuffled among themselves, on top of shuffling the files
+CHUNK = 16  # images, at most, that are decoded by one call
+REDUCTIONS = (1, 2, 4, 8)  # of both sides, at which a JPEG can be decoded
+ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
+_CROPS = {
+    "none": lambda shapes, draws: crops.central(shapes),
+    "crop": crops.random,
+    "resized_crop": crops.random_resized,
+}
 
 
 class Streamed(datasets.Dataset):
     """A prepared TFDS data set that is decoded on the fly.
 
-    Images are resized so that the shorter side is 8/7 of `image_size`. Training takes a random crop
-    of that, mirrored half of the time; evaluation, and training without `augment`, the central one.
-    In an epoch the files are shuffled, and then the images, block by block; to start at step n the
-    records before it in its epoch are read, but not decoded.
+    Of a JPEG only the crop is decoded, at a half, quarter or eighth of its size if it still has
+    `image_size` then. An epoch is one permutation of all images, each of which is read from its
+    place: from a disk that is quick at that. Of several workers each reads only its own images.
+
+    An image that cannot be read or decoded is named on stderr. In training the next one that can
+    takes its place; in evaluation it is left out. There may be `most_damaged` in a split, one in a
+    thousand or ten, before the pipeline fails and `failure` says why.
 
     Args:
         name: The name.
@@ -24,13 +39,15 @@ class Streamed(datasets.Dataset):
         mirror: Whether an image and its mirror image belong to one class.
     """
 
+    divides = True
+
     def __init__(self, name: str, builder, splits: dict[str, str], *, mirror: bool = True):
         self._splits = {split: builder.info.splits[of] for split, of in splits.items()}
         examples = {split: info.num_examples for split, info in self._splits.items()}
         features = builder.info.features
         super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
-        self._features = features
         self._mirror = mirror
+        self._sources = {}
 
     def _check(self, image_size, preprocess):
         super()._check(image_size, preprocess)
@@ -39,85 +56,273 @@ class Streamed(datasets.Dataset):
                 f"preprocess is 'whiten', but {self.name} is not held in memory; use 'scale'."
             )
 
-    def _training(self, batch_size, steps, seed, augment, image_size, preprocess, start_step):
-        del preprocess
-        count = steps * batch_size
-        blocks_per_epoch = -(-self.examples["train"] // BLOCK)
+    def _training(
+        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
+    ):
+        begin, end = _share(batch_size, worker)
+        rows = slice(min(begin, batch_size - 1), max(end, begin + 1))
 
-        def epoch(number):
-            records = self._records("train", order=[seed, number])
-            blocks = records.batch(BLOCK).enumerate(number * blocks_per_epoch)
-            return blocks.map(mix).unbatch().take(count).enumerate(number * count)
+        def planned(step, indices):
+            draws = tf.random.stateless_uniform((batch_size, crops.DRAWS), [seed, step])
+            return indices[rows], draws[rows]
 
-        def mix(index, block):  # Dataset.shuffle would depend on the global seed as well
-            return tf.gather(block, datasets.shuffled(tf.size(block), [seed, index]))
+        plan = self._steps(batch_size, steps, seed, start_step).map(planned)
+        source = self._source("train", image_size, augment)
+        batches = _loaded(plan, source.training, source.shape)
 
-        def decode(index, record):
-            return self._decode(record, image_size, [seed, index] if augment else None)
+        def finished(images, labels, _):
+            batch = datasets.finish(images, labels, preprocess)
+            return batch if worker[1] == 1 else (tf.constant(end - begin, tf.int64), batch)
 
-        return (
-            tf.data.Dataset.counter(start_step // steps)
-            .flat_map(epoch)
-            .skip(start_step % steps * batch_size)
-            .map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size, drop_remainder=True)
-            .map(_scale, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.map(finished)
+
+    def _evaluation(self, split, batch_size, image_size, preprocess, worker):
+        examples = self.examples[split]
+        firsts = range(0, examples, batch_size)
+        rows = np.full((len(firsts), -(-batch_size // worker[1])), -1)
+        for batch, first in enumerate(firsts):
+            begin, end = _share(min(batch_size, examples - first), worker)
+            rows[batch, : end - begin] = range(first + begin, first + end)
+        plan = tf.data.Dataset.from_tensor_slices(rows).map(
+            lambda rows: (rows, tf.zeros((*rows.shape, crops.DRAWS)))
+        )
+        source = self._source(split, image_size, "none")
+        batches = _loaded(plan, source.evaluation, source.shape)
+
+        def finished(images, labels, there):
+            count = tf.math.count_nonzero(there)
+            if worker[1] == 1:
+                enough = tf.debugging.Assert(count > 0, ["all images of a batch are damaged"])
+                with tf.control_dependencies([enough]):
+                    there = tf.identity(there)
+            else:  # where none is, one that does not count stands in
+                there = tf.where(count > 0, there, tf.range(tf.size(there)) == 0)
+            images, labels = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
+            batch = datasets.finish(images, labels, preprocess)
+            return batch if worker[1] == 1 else (count, batch)
+
+        return batches.map(finished).apply(tf.data.experimental.assert_cardinality(len(firsts)))
+
+    def _source(self, split: str, image_size: int | None, augment: str) -> "_Source":
+        part = self._splits[split]
+        if split not in self._sources:
+            parts = [(file.skip, file.take) for file in part.file_instructions]
+            records = Records([file.filename for file in part.file_instructions], parts)
+            self._sources[split] = records, _Damages(records, self)
+        return _Source(
+            *self._sources[split],
+            (size := image_size or DEFAULT_SIZE, size, self.image_shape[-1]),
+            _CROPS[augment],
+            self._mirror and augment != "none",
         )
 
-    def _evaluation(self, split, batch_size, image_size, preprocess):
-        del preprocess
-        pipeline = (
-            self._records(split)
-            .map(lambda r: self._decode(r, image_size), num_parallel_calls=tf.data.AUTOTUNE)
-            .batch(batch_size)
-            .map(_scale, num_parallel_calls=tf.data.AUTOTUNE)
+
+class _Source:
+    """Images of one split.
+
+    Args:
+        records: Where they come from.
+        damages: Is told of those that cannot be used.
+        shape: Of each image.
+        crop: Gives the part of images of some shapes, by some random numbers.
+        mirror: Whether half of them are mirrored.
+    """
+
+    def __init__(self, records, damages, shape, crop, mirror):
+        self.shape = shape
+        self._records, self._damages = records, damages
+        self._crop, self._mirror = crop, mirror
+        # The first is tried on many images together, all on one by itself. They are traced here,
+        # for threads of a pipeline cannot safely do it at the same time.
+        decoders = (self._jpegs, self._any) if self._holds_jpegs() else (self._any,)
+        signature = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, crops.DRAWS], tf.float32)
+        self._decoders = [
+            tf.function(decode, autograph=False).get_concrete_function(*signature)
+            for decode in decoders
+        ]
+
+    def training(self, indices: np.ndarray, draws: tf.Tensor):
+        """Images, labels, and where they are; where one is damaged, the next one that is not."""
+
+        def instead(index, draws):
+            for following in range(index, index + ATTEMPTS):
+                if found := self._decoded([following % len(self._records)], draws):
+                    return found
+            raise OSError(f"{ATTEMPTS} images in a row are damaged: prepare the data set again.")
+
+        return self._loaded(indices, draws, instead)
+
+    def evaluation(self, indices: np.ndarray, draws: tf.Tensor):
+        """Images, labels, and where they are, which is where none is damaged."""
+        return self._loaded(indices, draws, lambda index, draws: self._decoded([index], draws))
+
+    def _loaded(self, indices, draws, one):
+        """All at once, or if one is damaged each by itself; nothing for the index -1."""
+        rows = np.flatnonzero(indices >= 0)
+        there = np.zeros(len(indices), bool)
+        there[rows] = True
+        found = self._decoded(indices[rows], draws.numpy()[rows]) if len(rows) else None
+        if found and there.all():
+            return *found, there
+        images, labels = np.zeros((len(indices), *self.shape), np.uint8), np.zeros_like(indices)
+        for place, row in enumerate(rows):
+            if found:
+                images[row], labels[row] = (part[place] for part in found)
+            elif alone := one(int(indices[row]), draws[row : row + 1]):
+                images[row], labels[row] = (part[0] for part in alone)
+            else:
+                there[row] = False
+        return images, labels, there
+
+    def _decoded(self, indices, draws) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Images and labels, or None if one of them is damaged."""
+        records, draws = tf.constant(self._records.read(indices), tf.string), tf.constant(draws)
+        for decode in self._decoders if len(indices) == 1 else self._decoders[:1]:
+            with contextlib.suppress(tf.errors.OpError):
+                return decode(records, draws)
+        if len(indices) == 1:
+            self._damages.found(int(indices[0]))
+        return None
+
+    def _holds_jpegs(self) -> bool:
+        """Whether the first image is a JPEG."""
+        example = tf.train.Example.FromString(self._records.read(np.array([0]))[0])
+        image = example.features.feature["image"].bytes_list.value
+        return not image or image[0].startswith(b"\xff\xd8\xff")
+
+    def _jpegs(self, records, draws):
+        """Images and labels; of each image no more than its crop is decoded."""
+
+        def one(encoded, draws):
+            shape = tf.io.extract_jpeg_shape(encoded)[:2]
+            window = self._crop(shape[tf.newaxis], draws[tf.newaxis])[0]
+            ratios = tf.constant(REDUCTIONS)
+            fitting = tf.reduce_min(window[2:]) >= self.shape[0] * ratios
+            level = tf.maximum(tf.reduce_sum(tf.cast(fitting, tf.int32)) - 1, 0)
+            window //= ratios[level]
+
+            def decode(ratio):
+                return lambda: tf.io.decode_and_crop_jpeg(
+                    encoded,
+                    window,
+                    channels=self.shape[-1],
+                    ratio=ratio,
+                    dct_method="INTEGER_ACCURATE",
+                )
+
+            return tf.switch_case(level, [decode(ratio) for ratio in REDUCTIONS])
+
+        return self._resized(records, draws, one)
+
+    def _any(self, records, draws):
+        """Images and labels, of any format that TensorFlow knows."""
+
+        def one(encoded, draws):
+            channels = self.shape[-1]
+            pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+            window = self._crop(tf.shape(pixels)[tf.newaxis, :2], draws[tf.newaxis])[0]
+            return tf.slice(
+                pixels, [*tf.unstack(window[:2]), 0], [*tf.unstack(window[2:]), channels]
+            )
+
+        return self._resized(records, draws, one)
+
+    def _resized(self, records, draws, decode):
+        """The images of serialised examples, their crops decoded by a function, and labels."""
+        features = {
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "label": tf.io.FixedLenFeature([], tf.int64),
+        }
+        examples = tf.io.parse_example(records, features)
+
+        def one(row):
+            encoded, draws = row
+            # Twice as fast in float32 as from uint8.
+            pixels = tf.cast(decode(encoded, draws), tf.float32)
+            pixels = tf.cast(tf.image.resize(pixels, self.shape[:2]) + 0.5, tf.uint8)
+            if not self._mirror:
+                return pixels
+            return tf.cond(draws[-1] < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+        # One after the other, so that what is decoded is in the cache when it is resized.
+        signature = tf.TensorSpec(self.shape, tf.uint8)
+        images = tf.map_fn(
+            one,
+            (examples["image"], draws),
+            parallel_iterations=1,
+            fn_output_signature=signature,
         )
-        batches = -(-self.examples[split] // batch_size)
-        return pipeline.apply(tf.data.experimental.assert_cardinality(batches))
+        return images, tf.cast(examples["label"], tf.int32)
 
-    def _records(self, split: str, order: list | None = None) -> tf.data.Dataset:
-        """The split's serialised examples; its files in a random order where `order` is a seed."""
-        parts = self._splits[split].file_instructions
-        files = tf.constant([part.filename for part in parts])
-        skips = tf.constant([part.skip for part in parts], tf.int64)
-        takes = tf.constant([part.take for part in parts], tf.int64)
 
-        indices = tf.data.Dataset.range(len(parts))
-        if order is not None:
-            indices = tf.data.Dataset.from_tensor_slices(datasets.shuffled(len(parts), order))
+class _Damages:
+    """Names images that cannot be used, each once, up to a limit."""
 
-        def read(index):
-            return tf.data.TFRecordDataset(files[index]).skip(skips[index]).take(takes[index])
+    def __init__(self, records: Records, dataset: Streamed):
+        self._records, self._dataset = records, dataset
+        self._found = set()
+        self._most = max(10, len(records) // 1000)
 
-        return indices.interleave(
-            read,
-            cycle_length=min(16, len(parts)),
-            block_length=16,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+    def found(self, index: int) -> None:
+        if self._dataset.failure:
+            raise OSError(self._dataset.failure)
+        if index in self._found:
+            return
+        self._found.add(index)
+        if len(self._found) > self._most:
+            self._dataset.failure = (
+                f"More than {self._most:,} images of {self._dataset.name} are damaged, the last "
+                f"one found is {self._records.name(index)}: prepare the data set again."
+            )
+            raise OSError(self._dataset.failure)
+        print(
+            f"{self._records.name(index)} is damaged and is left out "
+            f"({len(self._found):,} of at most {self._most:,})",
+            file=sys.stderr,
+            flush=True,
         )
 
-    def _decode(self, record, image_size, seed=None) -> tuple[tf.Tensor, tf.Tensor]:
-        import tensorflow_datasets as tfds
 
-        size = image_size or DEFAULT_SIZE
-        skip = {"image": tfds.decode.SkipDecoding()}
-        example = self._features.deserialize_example(record, decoders=skip)
-        channels = self.image_shape[-1]
-        image = tf.io.decode_image(example["image"], channels=channels, expand_animations=False)
-        shape = tf.cast(tf.shape(image)[:2], tf.float32)
-        shorter = float(round(size * RATIO))
-        target = tf.maximum(tf.round(shape * (shorter / tf.reduce_min(shape))), shorter)
-        image = tf.image.resize(image, tf.cast(target, tf.int32))
-        if seed is None:
-            image = tf.image.resize_with_crop_or_pad(image, size, size)
-        else:
-            seeds = tf.random.split(seed, 2)
-            image = tf.image.stateless_random_crop(image, (size, size, channels), seeds[0])
-            if self._mirror:
-                image = tf.image.stateless_random_flip_left_right(image, seeds[1])
-        return tf.ensure_shape(image, (size, size, channels)), tf.cast(example["label"], tf.int32)
+def _share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
+    """The rows of a batch that belong to a worker."""
+    number, workers = worker
+    return rows * number // workers, rows * (number + 1) // workers
 
 
-def _scale(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return images / 255.0, labels
+def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf.data.Dataset:
+    """Batches of images, labels and whether they are there.
+
+    Args:
+        plan: Batches of the numbers of images, and of random numbers for each.
+        load: Makes, of some of them, what the batches have.
+        shape: Of an image.
+    """
+    rows = plan.element_spec[0].shape[0]
+    pieces = -(-rows // CHUNK)
+    size = -(-rows // pieces)
+
+    def cut(indices, draws):
+        spare = [[0, pieces * size - rows]]
+        indices = tf.pad(indices, spare, constant_values=-1)
+        draws = tf.pad(draws, [*spare, [0, 0]])
+        return tf.reshape(indices, (pieces, size)), tf.reshape(draws, (pieces, size, -1))
+
+    def load_piece(indices, draws):
+        # In Python, which can catch the error of one image.
+        kinds = [tf.uint8, tf.int32, tf.bool]
+        return tf.py_function(lambda i, d: load(i.numpy(), d), [indices, draws], kinds)
+
+    def joined(*parts):
+        shapes = shape, (), ()
+        return tuple(
+            tf.reshape(part, (pieces * size, *shape))[:rows]
+            for part, shape in zip(parts, shapes, strict=True)
+        )
+
+    return (
+        plan.map(cut)
+        .unbatch()
+        .map(load_piece, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(pieces, drop_remainder=True)
+        .map(joined)
+    )

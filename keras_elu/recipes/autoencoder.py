@@ -56,7 +56,7 @@ def datasets(
 
     return (
         dataset.training(
-            config.batch_size, seed=config.seed, augment=False, start_step=start_step
+            config.batch_size, seed=config.seed, augment="none", start_step=start_step
         ).map(reconstruct),
         dataset.evaluation("validation", config.batch_size).map(reconstruct),
         dataset.evaluation("test", config.batch_size).map(reconstruct),

@@ -47,7 +47,9 @@ def datasets(
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the pipelines of training, from a step on, validation and test."""
     return (
-        dataset.training(config.batch_size, seed=config.seed, augment=False, start_step=start_step),
+        dataset.training(
+            config.batch_size, seed=config.seed, augment="none", start_step=start_step
+        ),
         dataset.evaluation("validation", config.batch_size),
         dataset.evaluation("test", config.batch_size),
     )

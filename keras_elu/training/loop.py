@@ -71,6 +71,9 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except tf.errors.OpError as error:
+            if run.dataset.failure:
+                print(f"error: {run.dataset.failure}", file=sys.stderr)
+                sys.exit(1)
             several = settings.strategy == "multiworker"
             peer = several and cluster.absent(cluster.read(), error.message)
             if not peer:

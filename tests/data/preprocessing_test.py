@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_no_half_file(images, tmp_path, monkeypatch):
 def test_the_real_cifar10_comes_out_white(tmp_path):
     folder = pathlib.Path(os.environ["KERAS_ELU_DATA"])
     dataset = data.load("cifar10", data_dir=tmp_path, manual_dir=folder, validation_examples=0)
-    pipeline = dataset.training(5000, augment=False, preprocess="whiten").take(10)
+    pipeline = dataset.training(5000, augment="none", preprocess="whiten").take(10)
     images = np.concatenate([x.numpy().reshape(5000, -1) for x, _ in pipeline])
     (stored,) = (tmp_path / "cifar10").glob("*.npz")
     matrix = np.load(stored)["matrix"].astype(np.float64)

@@ -1,0 +1,135 @@
+"""Records of TFRecord files, any of them at once, so that an epoch can have any order."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+import pathlib
+import struct
+import tempfile
+from collections.abc import Sequence
+
+import google_crc32c
+import numpy as np
+
+_HEADER, _FOOTER = 12, 4  # bytes before and after what a record holds: its length, and checksums
+_THREADS = 16  # that look for the records of files, which is waiting for the disk
+
+
+class Records:
+    """The records of some files, numbered through.
+
+    Where each begins follows from the lengths of those before it, is looked up once, and kept
+    beside the files if that folder can be written.
+
+    Args:
+        files: Paths of TFRecord files, on a disk, in one folder.
+        parts: The first record and the number of records of each file that count. What a file that
+            is damaged does not have counts too, and cannot be read.
+
+    Reference:
+        The format is that of https://www.tensorflow.org/tutorials/load_data/tfrecord.
+    """
+
+    def __init__(self, files: Sequence[str | os.PathLike], parts: Sequence[tuple[int, int]]):
+        self.files = [os.fspath(file) for file in files]
+        counts = [count for _, count in parts]
+        self._file = np.repeat(np.arange(len(counts)), counts)
+        self._number = np.concatenate([np.arange(first, first + count) for first, count in parts])
+        self._offset = np.full(len(self._file), -1, np.int64)
+        begin = 0
+        for held, (first, count) in zip(_offsets(self.files), parts, strict=True):
+            there = held[first : first + count]
+            self._offset[begin : begin + len(there)] = there
+            begin += count
+
+    def __len__(self) -> int:
+        return len(self._offset)
+
+    @property
+    def missing(self) -> np.ndarray:
+        """The numbers of those that are not in their files."""
+        return np.flatnonzero(self._offset < 0)
+
+    def name(self, index: int) -> str:
+        """Returns where a record lies, for people."""
+        return f"record {self._number[index]:,} of {self.files[self._file[index]]}"
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Returns what records hold, as an array of bytes; nothing for -1, and what is damaged."""
+        held = np.empty(len(indices), object)
+        for place, index in enumerate(indices):
+            offset = int(self._offset[index]) if index >= 0 else -1
+            held[place] = _read(self.files[self._file[index]], offset)
+        return held
+
+
+def _read(file: str, offset: int) -> bytes:
+    if offset < 0:
+        return b""
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            length = _length(os.pread(descriptor, _HEADER, offset))
+            if length is None:
+                return b""
+            held = os.pread(descriptor, length, offset + _HEADER)
+            footer = os.pread(descriptor, _FOOTER, offset + _HEADER + length)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return b""
+    return held if footer == _checksum(held) else b""
+
+
+def _length(header: bytes) -> int | None:
+    """The length of the record behind a header; None if this is not one."""
+    if len(header) < _HEADER or header[8:] != _checksum(header[:8]):
+        return None
+    return struct.unpack("<Q", header[:8])[0]
+
+
+def _checksum(held: bytes) -> bytes:
+    crc = google_crc32c.value(held)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _offsets(files: list[str]) -> list[np.ndarray]:
+    """Where the records of each file begin, as far as it is intact."""
+    paths = [pathlib.Path(file) for file in files]
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+    names = [(path.name, size) for path, size in zip(paths, sizes, strict=True)]
+    digest = hashlib.sha256(repr(names).encode()).hexdigest()[:16]
+    kept = paths[0].with_name(f".offsets-{digest}.npz")
+    with contextlib.suppress(OSError, ValueError, KeyError), np.load(kept) as arrays:
+        return np.split(arrays["offsets"], np.cumsum(arrays["counts"])[:-1])
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
+        found = list(threads.map(_found, files, sizes))
+    if all(complete for _, complete in found):
+        with contextlib.suppress(OSError):
+            _keep(kept, [offsets for offsets, _ in found])
+    return [offsets for offsets, _ in found]
+
+
+def _found(file: str, size: int) -> tuple[np.ndarray, bool]:
+    """Where the records begin, and whether that is all of the file."""
+    offsets, offset = [], 0
+    with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:  # noqa: PTH123
+        while offset < size:
+            length = _length(os.pread(opened.fileno(), _HEADER, offset))
+            if length is None or (end := offset + _HEADER + length + _FOOTER) > size:
+                break
+            offsets.append(offset)
+            offset = end
+    return np.array(offsets, np.int64), 0 < size == offset
+
+
+def _keep(path: pathlib.Path, offsets: list[np.ndarray]) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as aside:
+        try:
+            np.savez(aside, offsets=np.concatenate(offsets), counts=list(map(len, offsets)))
+            aside.flush()
+            pathlib.Path(aside.name).replace(path)
+        except OSError:
+            pathlib.Path(aside.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,244 @@
+"""Streams of photographs against the pixels of the whole images, and with damages."""
+
+import io
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from keras_elu import data, training
+from keras_elu.data import crops, streams
+
+COUNT, SIZE = 40, 48
+PHOTOGRAPHS = sklearn.datasets.load_sample_images().images  # two of 427 x 640
+
+
+def photograph(number):
+    """A part of one of the photographs, from 40 pixels to 600."""
+    dice = np.random.default_rng(number)
+    height, width = 40 + 9 * number, 30 + 15 * number
+    top, left = dice.integers(427 - height + 1), dice.integers(640 - width + 1)
+    return PHOTOGRAPHS[number % 2][top : top + height, left : left + width]
+
+
+def encoded(number, form):
+    file = io.BytesIO()
+    Image.fromarray(photograph(number)).save(
+        file, form, **({"quality": 95} if form == "JPEG" else {})
+    )
+    return file.getvalue()
+
+
+def write(folder, name, images):
+    """A prepared TFDS data set of encoded images, whose labels are their numbers."""
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(num_classes=len(images)),
+        }
+    )
+    folder = folder / name / "1.0.0"
+    folder.mkdir(parents=True)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=name, split="train", filetype_suffix="tfrecord"
+    )
+    shards = np.array_split(np.arange(len(images)), 3)
+    for number, shard in enumerate(shards):
+        path = folder / f"{name}-train.tfrecord-{number:05}-of-00003"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for index in shard:
+                image = tf.train.BytesList(value=[images[index]])
+                label = tf.train.Int64List(value=[index])
+                example = tf.train.Features(
+                    feature={
+                        "image": tf.train.Feature(bytes_list=image),
+                        "label": tf.train.Feature(int64_list=label),
+                    }
+                )
+                writer.write(tf.train.Example(features=example).SerializeToString())
+    info = tfds.core.SplitInfo(
+        name="train",
+        shard_lengths=[len(shard) for shard in shards],
+        num_bytes=0,
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features,
+        split_infos=[info],
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    return tfds.builder_from_directory(folder)
+
+
+def streamed(builder):
+    return streams.Streamed("photographs", builder, dict.fromkeys(data.datasets.SPLITS, "train"))
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    images = [encoded(number, "JPEG") for number in range(COUNT)]
+    return write(tmp_path_factory.mktemp("sets"), "photographs", images)
+
+
+def resized(image, size):
+    """Bilinear, in float64, with the centres of pixels at one half."""
+    for axis in (0, 1):
+        held = image.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * held / size - 0.5, 0, held - 1)
+        low = np.minimum(place.astype(int), held - 1)
+        part = np.expand_dims(place - low, (1 - axis, 2))
+        high = np.minimum(low + 1, held - 1)
+        image = np.take(image, low, axis) * (1 - part) + np.take(image, high, axis) * part
+    return image
+
+
+def whole(number):
+    """All pixels of a JPEG, from another decoder."""
+    return np.asarray(Image.open(io.BytesIO(encoded(number, "JPEG"))), np.float64)
+
+
+def smaller(image, ratio):
+    """The means of squares of pixels."""
+    height, width = (side // ratio for side in image.shape[:2])
+    image = image[: height * ratio, : width * ratio]
+    return image.reshape(height, ratio, width, ratio, 3).mean((1, 3))
+
+
+@pytest.mark.parametrize("augment", ["crop", "resized_crop"])
+def test_training_images_are_crops_of_the_whole_ones(builder, augment):
+    """But for the edge of a crop, where colours cannot be interpolated with what lies outside."""
+    pipeline = streamed(builder).training(
+        COUNT, seed=3, augment=augment, image_size=SIZE, preprocess="none", start_step=2
+    )
+    images, labels = next(iter(pipeline))
+    assert images.dtype == tf.uint8
+    assert sorted(labels.numpy()) == list(range(COUNT))
+    draws = tf.random.stateless_uniform((COUNT, crops.DRAWS), [3, 2]).numpy()
+    crop = {"crop": crops.random, "resized_crop": crops.random_resized}[augment]
+    ratios = set()
+    for image, number, own in zip(images.numpy(), labels.numpy(), draws, strict=True):
+        pixels = whole(number)
+        shape = np.array([pixels.shape[:2]], np.int32)
+        window = crop(tf.constant(shape), tf.constant(own[None])).numpy()[0]
+        ratio = max(r for r in (1, 2, 4, 8) if r == 1 or min(window[2:]) >= r * SIZE)
+        top, left, height, width = window // ratio
+        crop_of_whole = smaller(pixels, ratio)[top : top + height, left : left + width]
+        wanted = resized(crop_of_whole, SIZE)
+        difference = np.abs(image - (wanted[:, ::-1] if own[-1] < 0.5 else wanted))
+        edge = 1 + SIZE // min(height, width)
+        inside = difference[edge:-edge, edge:-edge]
+        assert difference.max() <= 25
+        if ratio == 1:
+            assert inside.max() <= 0.51  # is rounded
+        else:
+            assert inside.mean() <= 2
+        ratios.add(ratio)
+    assert {1, 2, 4} <= ratios
+
+
+def test_images_of_other_formats_are_decoded_too(tmp_path):
+    forms = ["PNG", "JPEG", "BMP", "GIF"]
+    images = [encoded(number, forms[number % 4]) for number in range(COUNT)]
+    pipeline = streamed(write(tmp_path, "mixed", images)).evaluation("test", 16, image_size=SIZE)
+    found, labels = (np.concatenate(part) for part in zip(*pipeline, strict=True))
+    assert labels.tolist() == list(range(COUNT))
+    for image, number in zip(found, labels, strict=True):
+        if number % 4 == 3:  # a GIF has 256 colours
+            continue
+        pixels = photograph(number).astype(float)
+        top, left, height, width = crops.central(tf.constant([pixels.shape[:2]])).numpy()[0]
+        wanted = resized(pixels[top : top + height, left : left + width], SIZE) / 255
+        assert np.abs(image - wanted).mean() < 0.03
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches_of_one(builder, workers):
+    def batches(pipeline, steps):
+        return [[part.numpy() for part in batch] for batch in pipeline.take(steps)]
+
+    def of_workers(pipeline, steps):
+        shares = []
+        for number in range(workers):
+            share = pipeline.of_worker(number, workers).take(steps)
+            shares.append([(int(count), *map(np.array, batch)) for count, batch in share])
+        for step in zip(*shares, strict=True):
+            yield [np.concatenate([s[i][: s[0]] for s in step]) for i in (1, 2)]
+
+    dataset = streamed(builder)
+    for pipeline, steps in (
+        (dataset.training(10, seed=1, image_size=16, preprocess="none"), 6),
+        (dataset.training(1, seed=1, image_size=16, preprocess="none"), 3),
+        (dataset.evaluation("test", 13, image_size=16), -1),
+    ):
+        alone, together = batches(pipeline, steps), list(of_workers(pipeline, steps))
+        assert len(alone) == len(together) > 0
+        for one, other in zip(alone, together, strict=True):
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def damage(builder, numbers):
+    """Makes the JPEGs of these numbers unreadable: their records' bytes, or what those hold."""
+    folder = pathlib.Path(builder.data_dir)
+    for number in numbers:
+        content = encoded(number, "JPEG")
+        for path in folder.glob("*.tfrecord-*"):
+            held = path.read_bytes()
+            place = held.find(content[200:])
+            if place >= 0:
+                path.write_bytes(held[:place] + bytes([held[place] ^ 4]) + held[place + 1 :])
+
+
+def test_damaged_images_are_named_and_no_good_one_is_lost(tmp_path, capfd):
+    images = [encoded(number, "JPEG") for number in range(COUNT)]
+    undecodable = {5: b"", 6: images[6][:300], 17: b"no image at all", 18: images[18][2:]}
+    builder = write(
+        tmp_path, "damaged", [undecodable.get(i, image) for i, image in enumerate(images)]
+    )
+    flipped = [30, 39]
+    damage(builder, flipped)
+    bad = {*undecodable, *flipped}
+    dataset = streamed(builder)
+    found, labels = (
+        np.concatenate(part)
+        for part in zip(*dataset.evaluation("test", 7, image_size=16), strict=True)
+    )
+    assert labels.tolist() == [number for number in range(COUNT) if number not in bad]
+    assert found.min(axis=(1, 2, 3)).shape == (COUNT - len(bad),)
+    said = [line for line in capfd.readouterr().err.splitlines() if "record" in line]
+    assert len(said) == len(bad)
+    for number in bad:
+        assert sum(
+            f"record {number % 14 if number < 14 else (number - 14) % 13} of" in line
+            for line in said
+        )
+    assert said[0].endswith("-of-00003 is damaged and is left out (1 of at most 10)")
+
+    drawn = [y.numpy() for _, y in dataset.training(8, image_size=16).take(10)]
+    assert {len(batch) for batch in drawn} == {8}
+    for epoch in (np.concatenate(drawn[:5]), np.concatenate(drawn[5:])):
+        assert set(epoch) == set(range(COUNT)) - bad
+        twice = sorted(number for number in set(epoch) if (epoch == number).sum() > 1)
+        assert twice == [0, 7, 19, 31]  # the next after each that is damaged
+    assert capfd.readouterr().err.count("is damaged") == len(bad)  # training counts anew
+
+
+def test_too_many_damages_end_a_run_with_a_sentence(tmp_path):
+    images = [b"" if number % 3 else encoded(number, "JPEG") for number in range(COUNT)]
+    dataset = streamed(write(tmp_path, "damaged", images))
+    inputs = keras.Input((16, 16, 3))
+    outputs = keras.layers.Dense(COUNT)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = training.DistributedModel(inputs, outputs)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(tf.errors.OpError):
+        model.fit(dataset.training(8, image_size=16), steps_per_epoch=9, verbose=0)
+    assert dataset.failure.startswith(
+        "More than 10 images of photographs are damaged, the last one"
+    )
+    assert dataset.failure.endswith(": prepare the data set again.")
