@@ -101,10 +101,14 @@ class Streamed(datasets.Dataset):
         import tensorflow_datasets as tfds
 
         size = image_size or DEFAULT_SIZE
-        skip = {"image": tfds.decode.SkipDecoding()}
-        example = self._features.deserialize_example(record, decoders=skip)
         channels = self.image_shape[-1]
-        image = tf.io.decode_image(example["image"], channels=channels, expand_animations=False)
+        if isinstance(self._features["image"], tfds.features.Image):
+            skip = {"image": tfds.decode.SkipDecoding()}
+            example = self._features.deserialize_example(record, decoders=skip)
+            image = tf.io.decode_image(example["image"], channels=channels, expand_animations=False)
+        else:  # pixels
+            example = self._features.deserialize_example(record)
+            image = example["image"]
         shape = tf.cast(tf.shape(image)[:2], tf.float32)
         shorter = float(round(size * RATIO))
         target = tf.maximum(tf.round(shape * (shorter / tf.reduce_min(shape))), shorter)
