@@ -21,6 +21,7 @@ setuptools.setup(
         "google-crc32c",  # the checksums of TFRecord files
         "keras>=3.15,<3.16",
         "numpy",
+        "pillow",
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10",
         "importlib_resources",  # needed, not declared, by tensorflow-datasets 4.9.10

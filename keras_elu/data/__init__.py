@@ -5,8 +5,9 @@
     testing = dataset.evaluation("test", batch_size=500)  # every image exactly once
 
 `load(name, *, data_dir=None, manual_dir=None, validation_examples=None) -> Dataset`
-    `name` is one of `names()`, or any image-classification set of TensorFlow Datasets (TFDS). It
-    is read from `data_dir` (default: TFDS's own folder), where it is prepared first if need be:
+    `name` is one of `names()`, any image-classification set of TensorFlow Datasets (TFDS), or one
+    that `python -m keras_elu.data.prepare_imagenet` has made of a folder of images or tars. It is
+    read from `data_dir` (default: TFDS's own folder), where it is prepared first if need be:
     from the original archives in `manual_dir`, or by a download. `"digits"` needs neither. The
     last `validation_examples` of the training split are held out (default: digits 200, cifar10
     and cifar100 5,000, mnist and fashion_mnist 10,000, all others none). Raises `NotFound`, or

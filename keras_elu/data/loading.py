@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import urllib.error
@@ -45,6 +46,9 @@ ARCHIVES = {
 TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split has no labels
 NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
 MEMORY = 2**31  # bytes of images up to which a data set is held in memory
+_LOCAL = re.compile(
+    r"[a-z][a-z0-9_]*(:\d+\.\d+\.\d+)?"
+)  # names of sets that TFDS looks for in data_dir
 HASHED = 2**30  # larger archives are checked by their size alone
 
 
@@ -83,8 +87,9 @@ def load(
     """Loads a data set, from where it is prepared, from archives, or by a download; in this order.
 
     Args:
-        name: One of `names()`, or any image-classification set of TFDS, as TFDS spells it
-            (`"oxford_flowers102"`, `"imagenette/160px-v2"`).
+        name: One of `names()`, any image-classification set of TFDS, as TFDS spells it
+            (`"oxford_flowers102"`, `"imagenette/160px-v2"`), or one that is prepared in `data_dir`,
+            as by `python -m keras_elu.data.prepare_imagenet`.
         data_dir: The folder with prepared data sets; default: TFDS's own, `$TFDS_DATA_DIR` or
             `~/tensorflow_datasets`.
         manual_dir: A folder with the original archives, or for CIFAR with their extracted binary
@@ -108,6 +113,8 @@ def load(
         builder = _builder(name, data_dir)
         _assert_classification(name, builder)
         root = pathlib.Path(builder.data_dir_root)
+        if root == pathlib.Path(builder.data_dir):  # of a set that TFDS knows by its files alone
+            root = root.parents[1]
         if not builder.is_prepared():
             manual = None if manual_dir is None else _folder(manual_dir)
             binary = manual and cifar.find(name, manual)
@@ -149,27 +156,37 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
         make = digits.Digits
     else:
         known = tfds.list_builders(with_community_datasets=False)
-        if not isinstance(name, str) or name.partition("/")[0].partition(":")[0] not in known:
-            close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
-            raise ValueError(
-                f"There is no data set {name!r}"
-                + (f" (did you mean {close[0]!r}?)" if close else "")
-                + f"; use one of {', '.join(names())}, or any image-classification set of TFDS."
-            )
+        registered = isinstance(name, str) and name.partition("/")[0].partition(":")[0] in known
+        if not registered and not (isinstance(name, str) and _LOCAL.fullmatch(name)):
+            raise _unknown(name, known)
         make = functools.partial(tfds.builder, name)
     try:
         return make(data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise _unknown(name, known) from None
     except Exception as error:  # its name and what is prepared are TFDS's to judge, in many ways
         where = "" if data_dir is None else f" in {data_dir}"
         raise ValueError(f"TFDS refuses {name!r}{where}: {_sentence(error)}") from None
 
 
+def _unknown(name, known: list[str]) -> ValueError:
+    close = difflib.get_close_matches(str(name), [*names(), *known], n=1)
+    return ValueError(
+        f"There is no data set {name!r}"
+        + (f" (did you mean {close[0]!r}?)" if close else "")
+        + f"; use one of {', '.join(names())}, any image-classification set of TFDS, or one that "
+        "is prepared in data_dir."
+    )
+
+
 def _assert_classification(name: str, builder) -> None:
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
-    wanted = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    if not all(k in features and isinstance(features[k], kind) for k, kind in wanted.items()):
+    features = dict(builder.info.features.items())
+    image, label = (features.get(key) for key in ("image", "label"))
+    pixels = isinstance(image, tfds.features.Tensor) and image.np_dtype == np.uint8
+    is_image = isinstance(image, tfds.features.Image) or (pixels and len(image.shape) == 3)
+    if not is_image or not isinstance(label, tfds.features.ClassLabel):
         raise ValueError(
             f"{name} is not an image-classification set; it has no image with a label."
         )
@@ -235,6 +252,8 @@ def _ways(name: str, infos: dict) -> str:
     files = ", ".join(ARCHIVES.get(name) or sorted(infos)[:4]) or "its archives"
     if name in cifar.FILES:
         files += f" or the extracted folder {cifar.FILES[name][0]}"
+    if name == "imagenet2012":
+        files += " (for extracted folders: python -m keras_elu.data.prepare_imagenet)"
     return files
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from keras_elu.data import crops, datasets
+from keras_elu.data import crops, datasets, decoding
 from keras_elu.data.records import Records
 
 DEFAULT_SIZE = 224
 CHUNK = 16  # images, at most, that are decoded by one call
-REDUCTIONS = (1, 2, 4, 8)  # of both sides, at which a JPEG can be decoded
 ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
 _CROPS = {
     "none": lambda shapes, draws: crops.central(shapes),
@@ -42,11 +41,14 @@ class Streamed(datasets.Dataset):
     divides = True
 
     def __init__(self, name: str, builder, splits: dict[str, str], *, mirror: bool = True):
+        import tensorflow_datasets as tfds
+
         self._splits = {split: builder.info.splits[of] for split, of in splits.items()}
         examples = {split: info.num_examples for split, info in self._splits.items()}
         features = builder.info.features
         super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
         self._mirror = mirror
+        self._raw = not isinstance(features["image"], tfds.features.Image)
         self._sources = {}
 
     def _check(self, image_size, preprocess):
@@ -109,12 +111,11 @@ class Streamed(datasets.Dataset):
             parts = [(file.skip, file.take) for file in part.file_instructions]
             records = Records([file.filename for file in part.file_instructions], parts)
             self._sources[split] = records, _Damages(records, self)
-        return _Source(
-            *self._sources[split],
-            (size := image_size or DEFAULT_SIZE, size, self.image_shape[-1]),
-            _CROPS[augment],
-            self._mirror and augment != "none",
-        )
+        size = image_size or DEFAULT_SIZE
+        shape = size, size, self.image_shape[-1]
+        mirror = self._mirror and augment != "none"
+        decoder = decoding.Decoder(shape, _CROPS[augment], mirror)
+        return _Source(*self._sources[split], decoder, shape, self._raw)
 
 
 class _Source:
@@ -123,22 +124,22 @@ class _Source:
     Args:
         records: Where they come from.
         damages: Is told of those that cannot be used.
+        decoder: Makes images of records.
         shape: Of each image.
-        crop: Gives the part of images of some shapes, by some random numbers.
-        mirror: Whether half of them are mirrored.
+        raw: Whether they are stored as pixels.
     """
 
-    def __init__(self, records, damages, shape, crop, mirror):
+    def __init__(self, records, damages, decoder, shape, raw):
         self.shape = shape
         self._records, self._damages = records, damages
-        self._crop, self._mirror = crop, mirror
-        # The first is tried on many images together, all on one by itself. They are traced here,
+        ways = (decoder.raw,) if raw else (decoder.any,)
+        if not raw and self._begins_with_a_jpeg():
+            ways = decoder.jpegs, decoder.any
+        # The first is for many images together, all are for one by itself. They are traced here,
         # for threads of a pipeline cannot safely do it at the same time.
-        decoders = (self._jpegs, self._any) if self._holds_jpegs() else (self._any,)
         signature = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, crops.DRAWS], tf.float32)
-        self._decoders = [
-            tf.function(decode, autograph=False).get_concrete_function(*signature)
-            for decode in decoders
+        self._ways = [
+            tf.function(way, autograph=False).get_concrete_function(*signature) for way in ways
         ]
 
     def training(self, indices: np.ndarray, draws: tf.Tensor):
@@ -177,82 +178,17 @@ class _Source:
     def _decoded(self, indices, draws) -> tuple[tf.Tensor, tf.Tensor] | None:
         """Images and labels, or None if one of them is damaged."""
         records, draws = tf.constant(self._records.read(indices), tf.string), tf.constant(draws)
-        for decode in self._decoders if len(indices) == 1 else self._decoders[:1]:
+        for decode in self._ways if len(indices) == 1 else self._ways[:1]:
             with contextlib.suppress(tf.errors.OpError):
                 return decode(records, draws)
         if len(indices) == 1:
             self._damages.found(int(indices[0]))
         return None
 
-    def _holds_jpegs(self) -> bool:
-        """Whether the first image is a JPEG."""
+    def _begins_with_a_jpeg(self) -> bool:
         example = tf.train.Example.FromString(self._records.read(np.array([0]))[0])
         image = example.features.feature["image"].bytes_list.value
-        return not image or image[0].startswith(b"\xff\xd8\xff")
-
-    def _jpegs(self, records, draws):
-        """Images and labels; of each image no more than its crop is decoded."""
-
-        def one(encoded, draws):
-            shape = tf.io.extract_jpeg_shape(encoded)[:2]
-            window = self._crop(shape[tf.newaxis], draws[tf.newaxis])[0]
-            ratios = tf.constant(REDUCTIONS)
-            fitting = tf.reduce_min(window[2:]) >= self.shape[0] * ratios
-            level = tf.maximum(tf.reduce_sum(tf.cast(fitting, tf.int32)) - 1, 0)
-            window //= ratios[level]
-
-            def decode(ratio):
-                return lambda: tf.io.decode_and_crop_jpeg(
-                    encoded,
-                    window,
-                    channels=self.shape[-1],
-                    ratio=ratio,
-                    dct_method="INTEGER_ACCURATE",
-                )
-
-            return tf.switch_case(level, [decode(ratio) for ratio in REDUCTIONS])
-
-        return self._resized(records, draws, one)
-
-    def _any(self, records, draws):
-        """Images and labels, of any format that TensorFlow knows."""
-
-        def one(encoded, draws):
-            channels = self.shape[-1]
-            pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
-            window = self._crop(tf.shape(pixels)[tf.newaxis, :2], draws[tf.newaxis])[0]
-            return tf.slice(
-                pixels, [*tf.unstack(window[:2]), 0], [*tf.unstack(window[2:]), channels]
-            )
-
-        return self._resized(records, draws, one)
-
-    def _resized(self, records, draws, decode):
-        """The images of serialised examples, their crops decoded by a function, and labels."""
-        features = {
-            "image": tf.io.FixedLenFeature([], tf.string),
-            "label": tf.io.FixedLenFeature([], tf.int64),
-        }
-        examples = tf.io.parse_example(records, features)
-
-        def one(row):
-            encoded, draws = row
-            # Twice as fast in float32 as from uint8.
-            pixels = tf.cast(decode(encoded, draws), tf.float32)
-            pixels = tf.cast(tf.image.resize(pixels, self.shape[:2]) + 0.5, tf.uint8)
-            if not self._mirror:
-                return pixels
-            return tf.cond(draws[-1] < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-
-        # One after the other, so that what is decoded is in the cache when it is resized.
-        signature = tf.TensorSpec(self.shape, tf.uint8)
-        images = tf.map_fn(
-            one,
-            (examples["image"], draws),
-            parallel_iterations=1,
-            fn_output_signature=signature,
-        )
-        return images, tf.cast(examples["label"], tf.int32)
+        return not image or image[0].startswith(decoding.JPEG)
 
 
 class _Damages:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_elu import data, training
-from keras_elu.data import crops, streams
+from keras_elu.data import crops, shards, streams
 
 COUNT, SIZE = 40, 48
 PHOTOGRAPHS = sklearn.datasets.load_sample_images().images  # two of 427 x 640
@@ -34,43 +34,22 @@ def encoded(number, form):
     return file.getvalue()
 
 
-def write(folder, name, images):
-    """A prepared TFDS data set of encoded images, whose labels are their numbers."""
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.ClassLabel(num_classes=len(images)),
-        }
-    )
+def write(folder, name, images, raw=False):
+    """A prepared TFDS data set of encoded images, or of pixels, whose labels are their numbers."""
     folder = folder / name / "1.0.0"
     folder.mkdir(parents=True)
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name=name, split="train", filetype_suffix="tfrecord"
-    )
-    shards = np.array_split(np.arange(len(images)), 3)
-    for number, shard in enumerate(shards):
+    recipe = shards.Recipe(folder, tuple(f"class {i:03}" for i in range(len(images))), None, raw)
+    parts = np.array_split(np.arange(len(images)), 3)
+    for number, part in enumerate(parts):
         path = folder / f"{name}-train.tfrecord-{number:05}-of-00003"
         with tf.io.TFRecordWriter(str(path)) as writer:
-            for index in shard:
-                image = tf.train.BytesList(value=[images[index]])
-                label = tf.train.Int64List(value=[index])
-                example = tf.train.Features(
-                    feature={
-                        "image": tf.train.Feature(bytes_list=image),
-                        "label": tf.train.Feature(int64_list=label),
-                    }
-                )
-                writer.write(tf.train.Example(features=example).SerializeToString())
-    info = tfds.core.SplitInfo(
-        name="train",
-        shard_lengths=[len(shard) for shard in shards],
-        num_bytes=0,
-        filename_template=template,
-    )
+            for index in part:
+                writer.write(shards.record(images[index], index, f"{index}"))
+    lengths = [len(part) for part in parts]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=features,
-        split_infos=[info],
+        features=recipe.features(),
+        split_infos=[tfds.core.SplitInfo("train", lengths, 0)],
         filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
     )
     return tfds.builder_from_directory(folder)
@@ -155,6 +134,17 @@ def test_images_of_other_formats_are_decoded_too(tmp_path):
         top, left, height, width = crops.central(tf.constant([pixels.shape[:2]])).numpy()[0]
         wanted = resized(pixels[top : top + height, left : left + width], SIZE) / 255
         assert np.abs(image - wanted).mean() < 0.03
+
+
+def test_pixels_that_are_not_encoded_give_the_same_images(builder, tmp_path):
+    pixels = [whole(number).astype(np.uint8) for number in range(COUNT)]
+    raw = streamed(write(tmp_path, "raw", pixels, raw=True))
+    kwargs = {"seed": 4, "augment": "resized_crop", "image_size": 200, "preprocess": "none"}
+    ((images, labels),) = raw.training(COUNT, **kwargs).take(1)
+    ((of_jpegs, of_the_same),) = streamed(builder).training(COUNT, **kwargs).take(1)
+    np.testing.assert_array_equal(labels, of_the_same)
+    difference = np.abs(images.numpy().astype(int) - of_jpegs.numpy())
+    assert difference.mean() < 0.2  # at the edges of crops
 
 
 @pytest.mark.parametrize("workers", [2, 3])
