@@ -25,7 +25,7 @@
     Where nothing is held out, "validation" is the data set's own validation split, or else the
     test split. For imagenet2012 and imagenette "test" is the published validation split.
 
-    `.training(batch_size, *, seed=0, augment=True, image_size=None, preprocess="scale",
+    `.training(batch_size, *, seed=0, augment="crop", image_size=None, preprocess="scale",
     start_step=0)`
         Batches of float32 images (batch_size, height, width, channels) and int32 labels
         (batch_size,), of static shape, without end. An epoch is `.steps_per_epoch(batch_size)`
@@ -35,11 +35,15 @@
         Every image of the split exactly once, in a fixed order, in batches of `batch_size` and
         a last one of what is left. `.cardinality()` is known.
 
-    `augment`: pad, crop and mirror (digits and MNIST: no mirror); False: images as they are.
+    `augment`: `"crop"` for a crop of the padded image (sets held in memory) or for a square of 7/8
+    of the shorter side; `"resized_crop"` for a crop of 8% to 100% of the area (sets that are not);
+    both mirrored half of the time (digits and MNIST: never); `"none"` for images as they are, or
+    their centre.
     `image_size`: images are resized (bilinear) to this height and width; None: as stored, and
     224 where sizes vary. Channels are the data set's own: grey images have one.
-    `preprocess`: `"scale"` for pixels / 255, or `"whiten"` for the paper's global contrast
-    normalisation and ZCA (sets held in memory), fitted once and kept in `data_dir`.
+    `preprocess`: `"scale"` for pixels / 255, `"none"` for uint8 pixels, or `"whiten"` for the
+    paper's global contrast normalisation and ZCA (sets held in memory), fitted once and kept in
+    `data_dir`.
 """
 
 from keras_elu.data.datasets import Dataset, synthetic

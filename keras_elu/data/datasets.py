@@ -179,6 +179,10 @@ class InMemory(Dataset):
         self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
     ):
         del worker
+        if augment == "resized_crop":
+            raise ValueError(
+                f"augment is {augment!r}, but {self.name} has small images; use 'crop'."
+            )
         images, labels = self._tensors("train", preprocess)
         pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
 

@@ -1,7 +1,10 @@
 """Data sets too large for memory, or of varying image sizes: read from TFDS's files as needed."""
 
+import atexit
 import contextlib
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +15,7 @@ from keras_elu.data.records import Records
 
 DEFAULT_SIZE = 224
 CHUNK = 16  # images, at most, that are decoded by one call
+QUIET = 0.1  # seconds without a call, after which there will be none
 ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
 _CROPS = {
     "none": lambda shapes, draws: crops.central(shapes),
@@ -219,6 +223,39 @@ class _Damages:
         )
 
 
+class _Calls:
+    """Counts the calls of Python from pipelines, and has them over before Python ends.
+
+    A pipeline that still reads ahead then would wait for Python for ever, and Python for it.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running, self._last, self._ending = 0, 0.0, False
+        atexit.register(self._end)
+
+    def __enter__(self) -> bool:
+        """Whether to do what is asked: if not, anything will do."""
+        with self._lock:
+            self._running += 1
+            return not self._ending
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._running -= 1
+            self._last = time.monotonic()
+
+    def _end(self):
+        """Returns when there has been no call for a moment, for then what is read ahead is full."""
+        with self._lock:
+            self._ending, self._last = True, max(self._last, time.monotonic() - QUIET / 2)
+        while self._running or time.monotonic() - self._last < QUIET:
+            time.sleep(QUIET / 10)
+
+
+_calls = _Calls()
+
+
 def _share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
     """The rows of a batch that belong to a worker."""
     number, workers = worker
@@ -243,10 +280,15 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
         draws = tf.pad(draws, [*spare, [0, 0]])
         return tf.reshape(indices, (pieces, size)), tf.reshape(draws, (pieces, size, -1))
 
+    def load_now(indices, draws):
+        with _calls as go_on:
+            if go_on:
+                return load(indices.numpy(), draws)
+            return np.zeros((size, *shape), np.uint8), np.zeros(size, int), np.zeros(size, bool)
+
     def load_piece(indices, draws):
         # In Python, which can catch the error of one image.
-        kinds = [tf.uint8, tf.int32, tf.bool]
-        return tf.py_function(lambda i, d: load(i.numpy(), d), [indices, draws], kinds)
+        return tf.py_function(load_now, [indices, draws], [tf.uint8, tf.int32, tf.bool])
 
     def joined(*parts):
         shapes = shape, (), ()

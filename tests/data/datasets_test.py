@@ -162,6 +162,8 @@ def test_synthetic_follows_its_seed_and_its_shape():
             "split is 'train2'; it must be one of train, validation",
         ),
         (lambda d: d.evaluation("test", 0), "batch_size is 0"),
+        (lambda d: d.training(8, augment=True), "augment is True; it must be one of none, crop"),
+        (lambda d: d.training(8, augment="resized_crop"), "has small images; use 'crop'"),
         (lambda d: data.synthetic(examples=0), "examples is 0"),
     ],
 )

@@ -1,7 +1,10 @@
 """Streams of photographs against the pixels of the whole images, and with damages."""
 
 import io
+import os
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from keras_elu import data, training
 from keras_elu.data import crops, shards, streams
 
+ROOT = pathlib.Path(__file__).parents[2]
 COUNT, SIZE = 40, 48
 PHOTOGRAPHS = sklearn.datasets.load_sample_images().images  # two of 427 x 640
 
@@ -232,3 +236,18 @@ def test_too_many_damages_end_a_run_with_a_sentence(tmp_path):
         "More than 10 images of photographs are damaged, the last one"
     )
     assert dataset.failure.endswith(": prepare the data set again.")
+
+
+def test_a_process_that_still_reads_ahead_ends(builder):
+    """Its threads would wait for Python, and Python for them."""
+    script = """
+import sys
+import tensorflow_datasets as tfds
+from keras_elu.data import streams
+builder = tfds.builder_from_directory(sys.argv[1])
+dataset = streams.Streamed("photographs", builder, {"train": "train"})
+batches = iter(dataset.training(40, image_size=224))
+next(batches)
+"""
+    command = [sys.executable, "-c", script, str(builder.data_dir)]
+    subprocess.run(command, check=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
