@@ -46,9 +46,7 @@ ARCHIVES = {
 TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split has no labels
 NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
 MEMORY = 2**31  # bytes of images up to which a data set is held in memory
-_LOCAL = re.compile(
-    r"[a-z][a-z0-9_]*(:\d+\.\d+\.\d+)?"
-)  # names of sets that TFDS looks for in data_dir
+_LOCAL = re.compile(r"[a-z][a-z0-9_]*(:\d+\.\d+\.\d+)?")  # sets that may lie in data_dir
 HASHED = 2**30  # larger archives are checked by their size alone
 
 

@@ -24,6 +24,7 @@ def elu_imagenet_15(
     weight_decay: float = 0.0005,
     batch_norm: bool = False,
     kernel_initializer=None,
+    include_preprocessing: bool = False,
     name: str = "elu_imagenet_15",
 ) -> keras.Model:
     """Twelve convolutions, spatial pyramid pooling, and three fully connected layers.
@@ -45,6 +46,7 @@ def elu_imagenet_15(
             of it goes to `keras.regularizers.L2`, which adds twice its argument.
         batch_norm: Whether batch normalisation follows every activation.
         kernel_initializer: As a Keras layer takes it; None initialises for the activation.
+        include_preprocessing: Whether pixels from 0 to 255 come in, and are divided by 255.
         name: Of the model.
 
     Input and output shape:
@@ -74,6 +76,8 @@ def elu_imagenet_15(
     if not units.is_rate(dropout):
         raise ValueError(f"dropout={dropout!r}: give a number from 0 to below 1.")
     x = inputs = units.image_input(input_shape)
+    if include_preprocessing:
+        x = keras.layers.Rescaling(1 / 255, name="rescaling")(x)
     for i, (count, filters, field) in enumerate(_STACKS):
         for j in range(count):
             strides = 2 if i == j == 0 else 1

@@ -4,7 +4,7 @@ Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 4.4.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -38,6 +38,8 @@ class Config(training.Config):
     """Height and width in pixels to which images are resized. None: as stored, 224 if they vary."""
     width: training.FloatByDataset = None
     """Factor on the units of every hidden layer; 1 is the paper's network."""
+    augmentation: Literal["crop", "resized_crop"] = "crop"
+    """The paper's crops of one scale, or crops of 8% to 100% of the area; both are mirrored."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -50,6 +52,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
         classes=dataset.classes,
         activation=training.activation(config),
         width=config.width,
+        include_preprocessing=True,  # so that pixels travel to the accelerator a byte each
     )
     metrics = ["accuracy"]
     if dataset.classes >= 100:
@@ -66,11 +69,15 @@ def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the pipelines of training, from a step on, validation and test."""
-    batch_size, image_size = config.batch_size, config.image_size
+    batch_size, pixels = config.batch_size, {"image_size": config.image_size, "preprocess": "none"}
     return (
         dataset.training(
-            batch_size, seed=config.seed, image_size=image_size, start_step=start_step
+            batch_size,
+            seed=config.seed,
+            augment=config.augmentation,
+            start_step=start_step,
+            **pixels,
         ),
-        dataset.evaluation("validation", batch_size, image_size=image_size),
-        dataset.evaluation("test", batch_size, image_size=image_size),
+        dataset.evaluation("validation", batch_size, **pixels),
+        dataset.evaluation("test", batch_size, **pixels),
     )

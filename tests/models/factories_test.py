@@ -297,3 +297,13 @@ def test_images_of_unknown_size_are_taken(name):
     assert model.output_shape == (None, model.output.shape[-1])
     for sides in ((33, 40), (9, 1)):
         assert np.isfinite(model(np.ones((1, *sides, 3), "float32"))).all()
+
+
+def test_preprocessing_takes_pixels_of_a_byte():
+    factory, shape = FACTORIES["elu_imagenet_15"]
+    plain, whole = factory(shape), factory(shape, include_preprocessing=True)
+    whole.set_weights(plain.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    wanted = keras.ops.convert_to_numpy(plain(pixels.astype("float32") / 255))
+    found = keras.ops.convert_to_numpy(whole(pixels))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

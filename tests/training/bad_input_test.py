@@ -214,6 +214,8 @@ COMMANDS = {
     f"autoencoder --batch_size {2**31}": "--batch_size",
     "autoencoder --batch_size 1238": "at most that",
     "imagenet --batch_size 5000 --steps_per_epoch 3": "5000",
+    "imagenet --augmentation resized_crop": "digits has small images; use 'crop'",
+    "imagenet --augmentation none": "--augmentation",
     "cifar --batch_size 1 --strategy mirrored": "--batch_size 1",
     "mnist --validation_examples 1400": "37 training",
     "mnist --validation_examples 1437": "hold out fewer",
