@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = runs/imagenet-digits
 BIN = .venv/bin
+# One more than there are cores: many tests wait for processes of their own.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0))))')
 
 .PHONY: setup train test check bench tensorboard clean
 
@@ -13,7 +15,7 @@ train: .venv/package
 	$(BIN)/python trainers/imagenet.py --strategy mirrored --virtual_devices 2 --dataset digits --run_dir $(RUN)
 
 test: .venv/everything
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n $(PROCESSES)
 
 check: .venv/everything
 	$(BIN)/ruff format --check

@@ -5,7 +5,10 @@ import re
 
 import pytest
 
+from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+
 ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = (autoencoder, cifar, imagenet, mnist)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -30,10 +33,15 @@ def test_every_file_and_make_target_it_names_exists():
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
-def test_every_flag_it_names_is_a_flag_of_every_trainer():
-    from keras_elu.training import Config
-
-    of_others = {"help", "kind", "runs", "stock", "workers"}
-    flags = set(re.findall(r"--(\w+)", README)) - of_others
-    assert {"strategy", "config"} <= flags
-    assert flags <= set(Config.__dataclass_fields__)
+def test_every_flag_it_names_is_one():
+    """Of the trainers, or of another of its commands."""
+    of_trainers = {field for r in RECIPES for field in r.Config.__dataclass_fields__}
+    commands = (
+        *("keras_elu/launch.py", "keras_elu/data/prepare_imagenet.py"),
+        *("tests/torture.py", "benchmarks/combinations.py"),
+    )
+    code = "".join((ROOT / path).read_text(encoding="utf-8") for path in commands)
+    of_others = {"help", *re.findall(r'add_argument\(\s*"--(\w+)"', code)}
+    flags = set(re.findall(r"--(\w+)", README))
+    assert {"strategy", "config", "resize"} <= flags
+    assert flags <= of_trainers | of_others
