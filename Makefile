@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = runs/imagenet-digits
 BIN = .venv/bin
 # One more than there are cores: many tests wait for processes of their own.
-PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0))))')
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 
 .PHONY: setup train test check bench tensorboard clean
 
