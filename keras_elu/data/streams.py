@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -32,8 +33,8 @@ class Streamed(datasets.Dataset):
     place: from a disk that is quick at that. Of several workers each reads only its own images.
 
     An image that cannot be read or decoded is named on stderr. In training the next one that can
-    takes its place; in evaluation it is left out. There may be `most_damaged` in a split, one in a
-    thousand or ten, before the pipeline fails and `failure` says why.
+    takes its place; in evaluation it is left out. If there are more than ten in a split, and than
+    one in a thousand, the pipeline fails, and `failure` says why.
 
     Args:
         name: The name.
@@ -153,7 +154,7 @@ class _Source:
             for following in range(index, index + ATTEMPTS):
                 if found := self._decoded([following % len(self._records)], draws):
                     return found
-            raise OSError(f"{ATTEMPTS} images in a row are damaged: prepare the data set again.")
+            self._damages.fail(f"{ATTEMPTS} images in a row are damaged")
 
         return self._loaded(indices, draws, instead)
 
@@ -203,6 +204,10 @@ class _Damages:
         self._found = set()
         self._most = max(10, len(records) // 1000)
 
+    def fail(self, reason: str) -> NoReturn:
+        self._dataset.failure = f"{reason}: prepare {self._dataset.name} again."
+        raise OSError(self._dataset.failure)
+
     def found(self, index: int) -> None:
         if self._dataset.failure:
             raise OSError(self._dataset.failure)
@@ -210,11 +215,8 @@ class _Damages:
             return
         self._found.add(index)
         if len(self._found) > self._most:
-            self._dataset.failure = (
-                f"More than {self._most:,} images of {self._dataset.name} are damaged, the last "
-                f"one found is {self._records.name(index)}: prepare the data set again."
-            )
-            raise OSError(self._dataset.failure)
+            last = self._records.name(index)
+            self.fail(f"More than {self._most:,} images are damaged, the last one found is {last}")
         print(
             f"{self._records.name(index)} is damaged and is left out "
             f"({len(self._found):,} of at most {self._most:,})",

@@ -232,10 +232,8 @@ def test_too_many_damages_end_a_run_with_a_sentence(tmp_path):
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(tf.errors.OpError):
         model.fit(dataset.training(8, image_size=16), steps_per_epoch=9, verbose=0)
-    assert dataset.failure.startswith(
-        "More than 10 images of photographs are damaged, the last one"
-    )
-    assert dataset.failure.endswith(": prepare the data set again.")
+    assert dataset.failure.startswith("More than 10 images are damaged, the last one found")
+    assert dataset.failure.endswith(": prepare photographs again.")
 
 
 def test_a_process_that_still_reads_ahead_ends(builder):
