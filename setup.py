@@ -21,7 +21,9 @@ setuptools.setup(
         "google-crc32c",  # the checksums of TFRecord files
         "keras>=3.15,<3.16",
         "numpy",
+        "opencv-python-headless",  # resizes photographs, three times as fast as TensorFlow
         "pillow",
+        "simplejpeg",  # decodes them with the present libjpeg-turbo
         "tensorflow>=2.21,<2.22",
         "tensorflow-datasets>=4.9.10",
         "importlib_resources",  # needed, not declared, by tensorflow-datasets 4.9.10

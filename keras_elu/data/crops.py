@@ -1,76 +1,70 @@
-"""Which part of a photograph the network sees."""
+"""Which part of a photograph the network sees, as (top, left, height, width) in whole pixels."""
 
 import math
+from collections.abc import Sequence
 
-import tensorflow as tf
+Window = tuple[int, int, int, int]
 
 SHARE = 224 / 256  # of the shorter side, that a crop of fixed scale has
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of crops of random scale
 ATTEMPTS = 10
-DRAWS = 2 * ATTEMPTS + 3  # random numbers for an image: scales, two for the place, one to mirror
+DRAWS = 2 * ATTEMPTS + 2  # random numbers for an image: scales, and two for the place
 
 
-def central(shapes: tf.Tensor) -> tf.Tensor:
-    """The squares in the centre, with 7/8 of the shorter side.
+def central(height: int, width: int, draws: Sequence[float] = ()) -> Window:
+    """The square in the centre, with 7/8 of the shorter side.
 
     Args:
-        shapes: (images, 2) integers, heights and widths.
-
-    Output shape:
-        (images, 4) integers: top, left, height, width.
+        height, width: Of the image.
+        draws: Are not used.
 
     Example:
 
-    >>> central(tf.constant([[100, 64]])).numpy().tolist()
-    [[22, 4, 56, 56]]
+    >>> central(100, 64)
+    (22, 4, 56, 56)
     """
-    return _placed(shapes, _squares(shapes), 0.5 * tf.ones([tf.shape(shapes)[0], 2]))
+    del draws
+    return _placed(height, width, _side(height, width), _side(height, width), (0.5, 0.5))
 
 
-def random(shapes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Squares with 7/8 of the shorter side, anywhere; arguments and result as `random_resized`."""
-    return _placed(shapes, _squares(shapes), draws[:, -3:-1])
+def random(height: int, width: int, draws: Sequence[float]) -> Window:
+    """A square with 7/8 of the shorter side, anywhere; arguments as for `random_resized`."""
+    return _placed(height, width, _side(height, width), _side(height, width), draws[-2:])
 
 
-def random_resized(shapes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Rectangles of 8% to 100% of the area and a ratio of the sides of 3/4 to 4/3, anywhere.
+def random_resized(height: int, width: int, draws: Sequence[float]) -> Window:
+    """A rectangle of 8% to 100% of the area and a ratio of the sides of 3/4 to 4/3, anywhere.
 
     Of ten sizes the first that the image can hold; if it can hold none, all of the image that has
     such a ratio, from its centre.
 
     Args:
-        shapes: (images, 2) integers, heights and widths.
-        draws: (images, `DRAWS`) numbers from 0 to below 1.
+        height, width: Of the image.
+        draws: `DRAWS` numbers from 0 to below 1.
 
-    Output shape:
-        (images, 4) integers: top, left, height, width.
+    Example:
+
+    >>> random_resized(300, 400, [0.5] * DRAWS)
+    (23, 73, 255, 255)
 
     Reference:
         [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842), section 6.
     """
-    heights, widths = tf.unstack(tf.cast(shapes, tf.float32)[:, :, tf.newaxis], axis=1)
-    areas = heights * widths * (AREA[0] + (AREA[1] - AREA[0]) * draws[:, :ATTEMPTS])
     low, high = map(math.log, RATIO)
-    ratios = tf.exp(low + (high - low) * draws[:, ATTEMPTS : 2 * ATTEMPTS])
-    tried_h, tried_w = tf.round(tf.sqrt(areas / ratios)), tf.round(tf.sqrt(areas * ratios))
-    whole_h = tf.minimum(heights, tf.round(widths / RATIO[0]))
-    whole_w = tf.minimum(widths, tf.round(heights * RATIO[1]))
-    fits = (tried_h <= heights) & (tried_w <= widths) & (tried_h >= 1) & (tried_w >= 1)
-    first = tf.argmax(tf.concat([fits, tf.ones_like(fits[:, :1])], 1), 1)  # the whole fits always
-    sizes = tf.stack([tf.concat([tried_h, whole_h], 1), tf.concat([tried_w, whole_w], 1)], axis=-1)
-    sizes = tf.cast(tf.gather(sizes, first, batch_dims=1), tf.int32)
-    centred = tf.where(first[:, tf.newaxis] == ATTEMPTS, 0.5, draws[:, -3:-1])
-    return _placed(shapes, sizes, centred)
+    for part, slant in zip(draws[:ATTEMPTS], draws[ATTEMPTS : 2 * ATTEMPTS], strict=True):
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * part)
+        ratio = math.exp(low + (high - low) * slant)
+        tall, wide = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 1 <= tall <= height and 1 <= wide <= width:
+            return _placed(height, width, tall, wide, draws[-2:])
+    tall, wide = min(height, round(width / RATIO[0])), min(width, round(height * RATIO[1]))
+    return _placed(height, width, tall, wide, (0.5, 0.5))
 
 
-def _squares(shapes: tf.Tensor) -> tf.Tensor:
-    shorter = tf.cast(tf.reduce_min(shapes, 1), tf.float32)
-    sides = tf.cast(tf.maximum(1.0, tf.round(SHARE * shorter)), tf.int32)
-    return tf.stack([sides, sides], 1)
+def _side(height: int, width: int) -> int:
+    return max(1, round(SHARE * min(height, width)))
 
 
-def _placed(shapes: tf.Tensor, sizes: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Windows of these sizes, at these parts of what they can move."""
-    room = tf.cast(shapes - sizes, tf.float32)
-    corners = tf.minimum(tf.floor(places * (room + 1)), room)
-    return tf.concat([tf.cast(corners, tf.int32), sizes], 1)
+def _placed(height, width, tall, wide, place) -> Window:
+    """A window of this size, at this part of what it can move."""
+    return int(place[0] * (height - tall + 1)), int(place[1] * (width - wide + 1)), tall, wide

@@ -1,6 +1,7 @@
 """Data sets as pipelines: what all share, and those that are held in memory."""
 
 import abc
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -9,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_elu.data import augmentation, preprocessing
+from keras_elu.data.mixing import Mixing
 
 SPLITS = ("train", "validation", "test")
 PREPROCESSING = ("none", "scale", "whiten")
-AUGMENTATIONS = ("none", "crop", "resized_crop")
+AUGMENTATIONS = ("none", "crop", "resized_crop", "trivial")
 READ_AHEAD = 2  # batches
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -63,8 +65,12 @@ class Dataset(abc.ABC):
         *,
         seed: int = 0,
         augment: str = "crop",
+        erasing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         image_size: int | None = None,
         preprocess: str = "scale",
+        one_hot: bool = False,
         start_step: int = 0,
     ) -> tf.data.Dataset:
         """Endless batches of the training split; a pure function of `seed` and the step."""
@@ -74,11 +80,32 @@ class Dataset(abc.ABC):
         at_least("start_step", start_step, 0)
         if not isinstance(seed, int):
             raise ValueError(f"seed is {seed!r}; it must be an integer.")
-        make = functools.partial(
-            self._training, batch_size, steps, seed, augment, image_size, preprocess, start_step
-        )
+        for name, value in {"erasing": erasing, "mixup": mixup, "cutmix": cutmix}.items():
+            if not 0 <= value <= (1 if name == "erasing" else 100):
+                most = "1" if name == "erasing" else "100"
+                raise ValueError(f"{name} is {value!r}; it must be a number from 0 to {most}.")
+        mixing = Mixing(mixup, cutmix)
+        if mixing and not one_hot:
+            raise ValueError("mixup and cutmix mix labels: use one_hot=True with them.")
+        ask = Asked(batch_size, steps, seed, augment, erasing, image_size, preprocess, start_step)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        return self._finished(lambda worker: make(worker).apply(endless))
+
+        def make(worker):
+            begin, end = share(batch_size, worker)
+            own = slice(min(begin, batch_size - 1), max(end, begin + 1))  # at least one
+            batches = self._training(ask, mixing.pairs(own, batch_size) if mixing else own)
+            if one_hot:
+                batches = batches.map(self._one_hot)
+            if mixing:
+                batches = _mixed(batches, mixing, ask, own)
+
+            def finished(images, labels):
+                batch = finish(images, labels, preprocess)
+                return batch if worker[1] == 1 else (tf.constant(end - begin, tf.int64), batch)
+
+            return batches.map(finished).apply(endless)
+
+        return self._finished(make)
 
     def evaluation(
         self,
@@ -87,14 +114,24 @@ class Dataset(abc.ABC):
         *,
         image_size: int | None = None,
         preprocess: str = "scale",
+        one_hot: bool = False,
     ) -> tf.data.Dataset:
         """Every image of `split` once, in a fixed order."""
         one_of("split", split, SPLITS)
         at_least("batch_size", batch_size, 1)
         self._check(image_size, preprocess)
-        return self._finished(
-            functools.partial(self._evaluation, split, batch_size, image_size, preprocess)
-        )
+
+        def finished(images, labels):
+            batch = self._one_hot(images, labels) if one_hot else (images, labels)
+            return finish(*batch, preprocess)
+
+        def make(worker):
+            batches = self._evaluation(split, batch_size, image_size, preprocess, worker)
+            if worker[1] == 1:
+                return batches.map(finished)
+            return batches.map(lambda count, batch: (count, finished(*batch)))
+
+        return self._finished(make)
 
     def _finished(self, make: Callable[[tuple[int, int]], tf.data.Dataset]) -> tf.data.Dataset:
         """The pipeline, and if the data set divides, its `of_worker(number, workers)`.
@@ -121,31 +158,50 @@ class Dataset(abc.ABC):
             at_least("image_size", image_size, 1)
         one_of("preprocess", preprocess, PREPROCESSING)
 
-    def _steps(self, batch_size, steps, seed, start_step) -> tf.data.Dataset:
+    def _one_hot(self, images, labels):
+        return images, tf.one_hot(labels, self.classes)
+
+    def _steps(self, ask: "Asked") -> tf.data.Dataset:
         """The number of each step, and of the images of its batch."""
+        steps, batch_size = ask.steps, ask.batch_size
 
         def epoch(number):
-            order = shuffled(self.examples["train"], [seed, number])
+            order = shuffled(self.examples["train"], [ask.seed, number])
             order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
             return tf.data.Dataset.from_tensor_slices(order)
 
-        indices = tf.data.Dataset.counter(start_step // steps).flat_map(epoch)
+        indices = tf.data.Dataset.counter(ask.start_step // steps).flat_map(epoch)
         return tf.data.Dataset.zip(
-            tf.data.Dataset.counter(start_step), indices.skip(start_step % steps)
+            tf.data.Dataset.counter(ask.start_step), indices.skip(ask.start_step % steps)
         )
 
     @abc.abstractmethod
-    def _training(
-        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
-    ):
-        """`training`, its arguments checked; `steps` is the length of an epoch.
+    def _training(self, ask: "Asked", rows: slice) -> tf.data.Dataset:
+        """Endless batches of the images and labels of some rows of each batch.
 
-        Of `worker`, its number and that of all, the rows are, if the data set `divides`, its own.
+        If the data set does not divide, these are all.
         """
 
     @abc.abstractmethod
-    def _evaluation(self, split, batch_size, image_size, preprocess, worker):
-        """`evaluation`, its arguments checked; `worker` as for `_training`."""
+    def _evaluation(self, split, batch_size, image_size, preprocess, worker) -> tf.data.Dataset:
+        """Batches of images and labels, of the rows of a worker, its number and that of all.
+
+        If there are several, each comes as a pair, as of `_finished`.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What `Dataset.training` was asked for, and checked; `steps` is the length of an epoch."""
+
+    batch_size: int
+    steps: int
+    seed: int
+    augment: str
+    erasing: float
+    image_size: int | None
+    preprocess: str
+    start_step: int
 
 
 class InMemory(Dataset):
@@ -175,34 +231,31 @@ class InMemory(Dataset):
         self._cache_dir = cache_dir
         self._held = {}
 
-    def _training(
-        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
-    ):
-        del worker
-        if augment == "resized_crop":
+    def _training(self, ask, rows):
+        del rows  # all of them
+        if ask.augment in ("resized_crop", "trivial"):
             raise ValueError(
-                f"augment is {augment!r}, but {self.name} has small images; use 'crop'."
+                f"augment is {ask.augment!r}, but {self.name} has small images; use 'crop'."
             )
-        images, labels = self._tensors("train", preprocess)
+        if ask.erasing:
+            raise ValueError(f"erasing is {ask.erasing}, but {self.name} has small images; use 0.")
+        images, labels = self._tensors("train", ask.preprocess)
         pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
 
         def batch(step, indices):
             picked = tf.gather(images, indices)
-            if augment == "crop":
-                picked = augmentation.pad_crop_flip(picked, [seed, step], pad, self._mirror)
-            return finish(picked, tf.gather(labels, indices), preprocess, image_size)
+            if ask.augment == "crop":
+                picked = augmentation.pad_crop_flip(picked, [ask.seed, step], pad, self._mirror)
+            return resized(picked, ask.image_size), tf.gather(labels, indices)
 
-        return self._steps(batch_size, steps, seed, start_step).map(
-            batch, num_parallel_calls=tf.data.AUTOTUNE
-        )
+        return self._steps(ask).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _evaluation(self, split, batch_size, image_size, preprocess, worker):
         del worker
         images, labels = self._tensors(split, preprocess)
 
         def batch(indices):
-            picked = tf.gather(images, indices)
-            return finish(picked, tf.gather(labels, indices), preprocess, image_size)
+            return resized(tf.gather(images, indices), image_size), tf.gather(labels, indices)
 
         indices = tf.data.Dataset.range(self.examples[split]).batch(batch_size)
         return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
@@ -222,6 +275,23 @@ class InMemory(Dataset):
             images = preprocessing.whiten(images, *self._whitening)
         with tf.device("CPU:0"):  # the pipeline runs there, whatever trains
             return tf.constant(images), tf.constant(labels, tf.int32)
+
+
+def _mixed(batches, mixing: Mixing, ask: Asked, own: slice) -> tf.data.Dataset:
+    """The rows `own`, mixed with their partners, which `batches` have besides them."""
+    rows = mixing.pairs(own, ask.batch_size)
+    size = batches.element_spec[0].shape[1:3]
+
+    def planned(step):
+        return mixing.plan(ask.batch_size, size, [ask.seed, step])[rows]
+
+    def mix(batch, plan):
+        images, labels = mixing.mixed(*batch, plan)
+        kept = slice(own.start - rows.start, own.stop - rows.start)
+        return images[kept], labels[kept]
+
+    plans = tf.data.Dataset.counter(ask.start_step).map(planned)
+    return tf.data.Dataset.zip(batches, plans).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def shuffled(count: int | tf.Tensor, seed) -> tf.Tensor:
@@ -268,18 +338,27 @@ def synthetic(
     return InMemory("synthetic", classes, {"train": train, "validation": test, "test": test})
 
 
-def finish(
-    images: tf.Tensor, labels: tf.Tensor, preprocess: str, image_size: int | None = None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Resizes a batch, and brings it to the type and the range of `preprocess`."""
-    if image_size is not None and tuple(images.shape[1:3]) != (image_size, image_size):
-        images = tf.image.resize(tf.cast(images, tf.float32), (image_size, image_size))
-        if preprocess == "none":
-            images += 0.5
+def resized(images: tf.Tensor, size: int | None) -> tf.Tensor:
+    """Returns images of a height and width of `size`, float32 if that is another than theirs."""
+    if size is None or tuple(images.shape[1:3]) == (size, size):
+        return images
+    return tf.image.resize(tf.cast(images, tf.float32), (size, size))
+
+
+def finish(images: tf.Tensor, labels: tf.Tensor, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Brings a batch to the type and the range of `preprocess`."""
     if preprocess == "none":
-        return tf.cast(images, tf.uint8), labels
+        if images.dtype != tf.uint8:
+            images = tf.cast(images + 0.5, tf.uint8)
+        return images, labels
     images = tf.cast(images, tf.float32)
     return images / 255.0 if preprocess == "scale" else images, labels
+
+
+def share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
+    """Returns which rows of a batch belong to a worker: the first, and the one after the last."""
+    number, workers = worker
+    return rows * number // workers, rows * (number + 1) // workers
 
 
 def at_least(name: str, value: int, least: int) -> None:

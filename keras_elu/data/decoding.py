@@ -1,102 +1,177 @@
-"""From records of a TFDS data set to images of one size, of which only what is seen is decoded.
+"""From a record of a TFDS data set to an image of one size, in NumPy, as fast as libjpeg-turbo is.
 
-Each function takes serialised examples (images,) and random numbers (images, `crops.DRAWS`), and
-returns images (images, height, width, channels), uint8, and labels (images,). TensorFlow raises an
-error if one image is damaged.
+A JPEG is decoded at a half, a quarter or an eighth of its size where the crop is large enough. Of
+one that has at most half of its area only the crop is decoded, by TensorFlow, which can: of a
+tenth of one of ImageNet's photographs in 0.59 ms instead of 0.93, of a third in 0.73. Larger crops
+come sooner from the present libjpeg-turbo, which decodes all. The pixels are the same.
 """
 
-from collections.abc import Callable
+import io
+import threading
+from collections.abc import Callable, Sequence
 
+import cv2
+import numpy as np
+import simplejpeg
 import tensorflow as tf
+from google.protobuf import message as protobuf
+from PIL import Image
 
-REDUCTIONS = (1, 2, 4, 8)  # of both sides, at which a JPEG can be decoded
-JPEG = b"\xff\xd8\xff"  # as which one begins
-_TEXT, _NUMBER = (tf.io.FixedLenFeature([], kind) for kind in (tf.string, tf.int64))
-_ENCODED = {"image": _TEXT, "label": _NUMBER}
-_RAW = {
-    "image/value": _TEXT,
-    "image/shape": tf.io.FixedLenFeature([3], tf.int64),
-    "label": _NUMBER,
-}
+from keras_elu.data import crops, distortions
+from keras_elu.data.images import PIXELS, Damaged, is_damage
+
+REDUCTIONS = (8, 4, 2)  # of both sides, at which a JPEG can be decoded quickly
+ALONE = 0.5  # of the area, at most, that a crop has that is decoded alone
+MARGIN = 2  # pixels around it, from which colours are interpolated
+DRAWS = crops.DRAWS + 1 + distortions.DRAWS  # random numbers for an image: crop, mirror, the rest
+_SPACES, _MODES = {1: "GRAY", 3: "RGB"}, {1: "L", 3: "RGB"}  # by channels
+
+cv2.setNumThreads(1)  # images are resized at the same time, each by one thread
 
 
 class Decoder:
-    """Gives the crops of images.
+    """Makes images of records.
 
     Args:
-        shape: Height, width and channels of what it gives.
-        crop: Gives windows of images of some shapes, by random numbers, as those of `crops`.
-        mirror: Whether half of them are mirrored.
+        shape: Height, width and channels, one or three, of the images.
+        crop: One of the functions of `crops`.
+        mirror: Whether half of the images are mirrored.
+        trivial: Whether TrivialAugment changes them.
+        erasing: The share of images of which a part is erased.
     """
 
-    def __init__(self, shape: tuple[int, int, int], crop: Callable, mirror: bool):
-        self._shape, self._crop, self._mirror = shape, crop, mirror
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        crop: Callable[[int, int, Sequence[float]], crops.Window],
+        mirror: bool,
+        trivial: bool = False,
+        erasing: float = 0.0,
+    ):
+        self.shape = shape
+        self._crop, self._mirror, self._trivial, self._erasing = crop, mirror, trivial, erasing
 
-    def jpegs(self, records, draws):
-        """Of JPEGs; at a half, a quarter or an eighth of their size where that is enough."""
+    def __call__(self, record: bytes, draws: np.ndarray, image: np.ndarray) -> int:
+        """Fills `image`, of the shape, and returns the label.
 
-        def decode(image, draws):
-            encoded = image["image"]
-            window = self._window(tf.io.extract_jpeg_shape(encoded), draws)
-            ratios = tf.constant(REDUCTIONS)
-            enough = tf.reduce_min(window[2:]) >= min(self._shape[:2]) * ratios
-            level = tf.maximum(tf.reduce_sum(tf.cast(enough, tf.int32)) - 1, 0)
-            window //= ratios[level]
+        Args:
+            record: A serialised example, with an encoded image, or with pixels.
+            draws: `DRAWS` numbers from 0 to below 1.
 
-            def at(ratio):
-                return lambda: tf.io.decode_and_crop_jpeg(
-                    encoded,
-                    window,
-                    channels=self._shape[-1],
-                    ratio=ratio,
-                    dct_method="INTEGER_ACCURATE",  # as other libraries; as fast
-                )
+        Raises:
+            Damaged: If it is not that.
+        """
+        try:
+            features = tf.train.Example.FromString(record).features.feature
+            label = features["label"].int64_list.value[0]
+            if "image/value" in features:
+                shape = features["image/shape"].int64_list.value
+                pixels = np.frombuffer(features["image/value"].bytes_list.value[0], np.uint8)
+                pixels = pixels.reshape(shape)
+            else:
+                pixels = None
+                encoded = features["image"].bytes_list.value[0]
+        except (ValueError, IndexError, protobuf.DecodeError) as error:
+            raise Damaged(str(error)) from error
+        draws = draws.tolist()
+        if pixels is None:
+            part = self._decoded(encoded, draws)
+        else:
+            top, left, height, width = self._crop(*pixels.shape[:2], draws[: crops.DRAWS])
+            part = pixels[top : top + height, left : left + width]
+        self._finish(part, draws[crops.DRAWS :], image)
+        return label
 
-            return tf.switch_case(level, [at(ratio) for ratio in REDUCTIONS])
+    def _decoded(self, encoded: bytes, draws: Sequence[float]) -> np.ndarray:
+        """The crop of an encoded image, at its size or smaller."""
+        draws = draws[: crops.DRAWS]
+        try:
+            height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
+        except ValueError:
+            height = width = space = None
+        if space not in ("YCbCr", "Gray", "RGB"):
+            pixels = _any(encoded, self.shape[-1])
+            top, left, height, width = self._crop(*pixels.shape[:2], draws)
+            return pixels[top : top + height, left : left + width]
+        if height * width > PIXELS:
+            raise Damaged(f"it claims {width:,} x {height:,} pixels")
+        window = self._crop(height, width, draws)
+        fits = (
+            n for n in REDUCTIONS if min(window[2] / self.shape[0], window[3] / self.shape[1]) >= n
+        )
+        reduction = next(fits, 1)
+        if window[2] * window[3] <= ALONE * height * width:
+            return _crop_alone(encoded, (height, width), window, reduction, self.shape[-1])
+        least = {}
+        if reduction > 1:
+            least = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
+        try:
+            mode, room = _SPACES[self.shape[-1]], _room.of(height * width * self.shape[-1])
+            pixels = simplejpeg.decode_jpeg(encoded, mode, buffer=room, **least)
+        except ValueError as error:  # for a remark of libjpeg, too
+            if is_damage(str(error)):
+                raise Damaged(str(error)) from error
+            pixels, reduction = _any(encoded, self.shape[-1]), 1
+        top, left, tall, wide = (number // reduction for number in window)
+        return pixels[top : top + tall, left : left + wide]
 
-        return self._images(records, draws, _ENCODED, decode)
+    def _finish(self, part: np.ndarray, draws: Sequence[float], image: np.ndarray) -> None:
+        height, width, _ = self.shape
+        cv2.resize(part, (width, height), dst=image, interpolation=cv2.INTER_LINEAR)
+        if self._mirror and draws[0] < 0.5:
+            cv2.flip(image, 1, dst=image)
+        if self._trivial:
+            image[...] = distortions.trivial_augment(image, draws[1:4])
+        if draws[4] < self._erasing:
+            distortions.erase(image, draws[5:])
 
-    def any(self, records, draws):
-        """Of any format that TensorFlow knows."""
 
-        def decode(image, draws):
-            channels = self._shape[-1]
-            pixels = tf.io.decode_image(image["image"], channels, expand_animations=False)
-            return self._cut(pixels, draws)
+def _crop_alone(
+    encoded: bytes, size: tuple[int, int], window: crops.Window, reduction: int, channels: int
+) -> np.ndarray:
+    """The window of a JPEG of this size, reduced."""
+    top, left, tall, wide = (number // reduction for number in window)
+    height, width = (-(-side // reduction) for side in size)
+    above, before = min(MARGIN, top), min(MARGIN, left)
+    below, behind = min(MARGIN, height - top - tall), min(MARGIN, width - left - wide)
+    around = top - above, left - before, above + tall + below, before + wide + behind
+    try:
+        pixels = tf.io.decode_and_crop_jpeg(
+            encoded, around, channels, reduction, dct_method="INTEGER_ACCURATE"
+        ).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise Damaged(error.message) from error
+    return pixels[above : above + tall, before : before + wide]
 
-        return self._images(records, draws, _ENCODED, decode)
 
-    def raw(self, records, draws):
-        """Of pixels that are not encoded."""
+class _Room(threading.local):
+    """Memory of each thread for what it decodes: the system's, anew each time, costs a quarter."""
 
-        def decode(image, draws):
-            pixels = tf.io.decode_raw(image["image/value"], tf.uint8)
-            return self._cut(tf.reshape(pixels, image["image/shape"]), draws)
+    most = 2**26  # bytes that are kept
 
-        return self._images(records, draws, _RAW, decode)
+    def __init__(self):
+        self._kept = np.empty(0, np.uint8)
 
-    def _window(self, shape, draws):
-        return self._crop(tf.cast(shape, tf.int32)[tf.newaxis, :2], draws[tf.newaxis])[0]
+    def of(self, size: int) -> np.ndarray | None:
+        if size > self.most:
+            return None
+        if size > len(self._kept):
+            self._kept = np.empty(size, np.uint8)
+        return self._kept
 
-    def _cut(self, pixels, draws):
-        top, left, height, width = tf.unstack(self._window(tf.shape(pixels), draws))
-        return pixels[top : top + height, left : left + width]
 
-    def _images(self, records, draws, features, decode):
-        examples = tf.io.parse_example(records, features)
-        labels = tf.cast(examples.pop("label"), tf.int32)
+_room = _Room()
 
-        def one(row):
-            image, draws = row
-            pixels = tf.cast(decode(image, draws), tf.float32)  # resized twice as fast as uint8
-            pixels = tf.cast(tf.image.resize(pixels, self._shape[:2]) + 0.5, tf.uint8)
-            if self._mirror:
-                turn = draws[-1] < 0.5
-                pixels = tf.cond(turn, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-            return tf.ensure_shape(pixels, self._shape)
 
-        # One after the other, so that what is decoded is in the cache when it is resized.
-        signature = tf.TensorSpec(self._shape, tf.uint8)
-        rows = examples, draws
-        images = tf.map_fn(one, rows, parallel_iterations=1, fn_output_signature=signature)
-        return images, labels
+def _any(encoded: bytes, channels: int) -> np.ndarray:
+    """All pixels of an image of any format."""
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.width * image.height > PIXELS:
+                raise Damaged(f"it claims {image.width:,} x {image.height:,} pixels")
+            pixels = np.asarray(image.convert(_MODES[channels]))
+    except Damaged:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise Damaged(str(error)) from error
+    return pixels.reshape(*pixels.shape[:2], channels)

@@ -87,7 +87,7 @@ def prepare(encoded: bytes, shorter: int | None = None, raw: bool = False) -> Pr
     function = tf.io.decode_png if converted == "PNG" else tf.io.decode_jpeg
     tensor = tf.constant(encoded)  # TensorFlow starts here, which it comments on
     pixels, said = _decode(lambda: function(tensor, channels=3, **options).numpy())
-    if said.startswith("Corrupt") and not _SPARE.match(said):
+    if is_damage(said):
         raise Damaged(said)
     smaller = resize(pixels, shorter) if shorter else pixels
     if raw:
@@ -97,6 +97,11 @@ def prepare(encoded: bytes, shorter: int | None = None, raw: bool = False) -> Pr
     elif converted:
         encoded = encode(pixels)
     return Prepared(encoded, converted, said)
+
+
+def is_damage(said: str) -> bool:
+    """Whether what libjpeg says of an image means that it is not what it was."""
+    return "Corrupt" in said and not _SPARE.search(said)
 
 
 def resize(pixels: np.ndarray, shorter: int) -> np.ndarray:

@@ -141,19 +141,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.raw and not options.resize:
         raise ValueError("--raw needs --resize: pixels take ten times the room of whole images.")
     if options.processes is None:
-        options.processes = _cores()
+        options.processes = workers.cores()
     if options.processes < 1:
         raise ValueError(f"--processes must be a positive number, not {options.processes}.")
     if not options.source.is_dir():
         raise ValueError(f"{options.source} is not a folder: name the one that holds the images.")
     return options
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def _begin(options: argparse.Namespace, stack: contextlib.ExitStack) -> Plan | None:

@@ -55,13 +55,9 @@ class Records:
         """Returns where a record lies, for people."""
         return f"record {self._number[index]:,} of {self.files[self._file[index]]}"
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """Returns what records hold, as an array of bytes; nothing for -1, and what is damaged."""
-        held = np.empty(len(indices), object)
-        for place, index in enumerate(indices):
-            offset = int(self._offset[index]) if index >= 0 else -1
-            held[place] = _read(self.files[self._file[index]], offset)
-        return held
+    def read(self, index: int) -> bytes:
+        """Returns what a record holds, or nothing if it is damaged."""
+        return _read(self.files[self._file[index]], int(self._offset[index]))
 
 
 def _read(file: str, offset: int) -> bytes:

@@ -1,7 +1,9 @@
 """Data sets too large for memory, or of varying image sizes: read from TFDS's files as needed."""
 
 import atexit
-import contextlib
+import concurrent.futures
+import functools
+import math
 import sys
 import threading
 import time
@@ -11,26 +13,29 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
-from keras_elu.data import crops, datasets, decoding
+from keras_elu.data import crops, datasets, decoding, workers
+from keras_elu.data.images import Damaged
 from keras_elu.data.records import Records
 
 DEFAULT_SIZE = 224
-CHUNK = 16  # images, at most, that are decoded by one call
+PART = 4  # images that a thread takes at a time
+ALIGNMENT = 64  # bytes
 QUIET = 0.1  # seconds without a call, after which there will be none
 ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
 _CROPS = {
-    "none": lambda shapes, draws: crops.central(shapes),
+    "none": crops.central,
     "crop": crops.random,
     "resized_crop": crops.random_resized,
+    "trivial": crops.random_resized,
 }
 
 
 class Streamed(datasets.Dataset):
     """A prepared TFDS data set that is decoded on the fly.
 
-    Of a JPEG only the crop is decoded, at a half, quarter or eighth of its size if it still has
-    `image_size` then. An epoch is one permutation of all images, each of which is read from its
-    place: from a disk that is quick at that. Of several workers each reads only its own images.
+    A JPEG is decoded at a half, quarter or eighth of its size if its crop still has `image_size`
+    then. An epoch is one permutation of all images, each of which is read from its place: from a
+    disk that is quick at that. Of several workers each reads only its own images.
 
     An image that cannot be read or decoded is named on stderr. In training the next one that can
     takes its place; in evaluation it is left out. If there are more than ten in a split, and than
@@ -63,35 +68,26 @@ class Streamed(datasets.Dataset):
                 f"preprocess is 'whiten', but {self.name} is not held in memory; use 'scale'."
             )
 
-    def _training(
-        self, batch_size, steps, seed, augment, image_size, preprocess, start_step, worker
-    ):
-        begin, end = _share(batch_size, worker)
-        rows = slice(min(begin, batch_size - 1), max(end, begin + 1))
-
+    def _training(self, ask, rows):
         def planned(step, indices):
-            draws = tf.random.stateless_uniform((batch_size, crops.DRAWS), [seed, step])
+            draws = tf.random.stateless_uniform((ask.batch_size, decoding.DRAWS), [ask.seed, step])
             return indices[rows], draws[rows]
 
-        plan = self._steps(batch_size, steps, seed, start_step).map(planned)
-        source = self._source("train", image_size, augment)
+        plan = self._steps(ask).map(planned)
+        source = self._source("train", ask.image_size, ask.augment, ask.erasing)
         batches = _loaded(plan, source.training, source.shape)
-
-        def finished(images, labels, _):
-            batch = datasets.finish(images, labels, preprocess)
-            return batch if worker[1] == 1 else (tf.constant(end - begin, tf.int64), batch)
-
-        return batches.map(finished)
+        return batches.map(lambda images, labels, _: (images, labels))
 
     def _evaluation(self, split, batch_size, image_size, preprocess, worker):
+        del preprocess  # pixels as they are
         examples = self.examples[split]
         firsts = range(0, examples, batch_size)
         rows = np.full((len(firsts), -(-batch_size // worker[1])), -1)
         for batch, first in enumerate(firsts):
-            begin, end = _share(min(batch_size, examples - first), worker)
+            begin, end = datasets.share(min(batch_size, examples - first), worker)
             rows[batch, : end - begin] = range(first + begin, first + end)
         plan = tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda rows: (rows, tf.zeros((*rows.shape, crops.DRAWS)))
+            lambda rows: (rows, tf.zeros((*rows.shape, decoding.DRAWS)))
         )
         source = self._source(split, image_size, "none")
         batches = _loaded(plan, source.evaluation, source.shape)
@@ -104,23 +100,28 @@ class Streamed(datasets.Dataset):
                     there = tf.identity(there)
             else:  # where none is, one that does not count stands in
                 there = tf.where(count > 0, there, tf.range(tf.size(there)) == 0)
-            images, labels = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
-            batch = datasets.finish(images, labels, preprocess)
+            batch = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
             return batch if worker[1] == 1 else (count, batch)
 
         return batches.map(finished).apply(tf.data.experimental.assert_cardinality(len(firsts)))
 
-    def _source(self, split: str, image_size: int | None, augment: str) -> "_Source":
+    def _source(
+        self, split: str, image_size: int | None, augment: str, erasing: float = 0.0
+    ) -> "_Source":
         part = self._splits[split]
         if split not in self._sources:
             parts = [(file.skip, file.take) for file in part.file_instructions]
             records = Records([file.filename for file in part.file_instructions], parts)
             self._sources[split] = records, _Damages(records, self)
         size = image_size or DEFAULT_SIZE
-        shape = size, size, self.image_shape[-1]
-        mirror = self._mirror and augment != "none"
-        decoder = decoding.Decoder(shape, _CROPS[augment], mirror)
-        return _Source(*self._sources[split], decoder, shape, self._raw)
+        decoder = decoding.Decoder(
+            (size, size, self.image_shape[-1]),
+            _CROPS[augment],
+            mirror=self._mirror and augment != "none",
+            trivial=augment == "trivial",
+            erasing=erasing,
+        )
+        return _Source(*self._sources[split], decoder)
 
 
 class _Source:
@@ -130,70 +131,27 @@ class _Source:
         records: Where they come from.
         damages: Is told of those that cannot be used.
         decoder: Makes images of records.
-        shape: Of each image.
-        raw: Whether they are stored as pixels.
     """
 
-    def __init__(self, records, damages, decoder, shape, raw):
-        self.shape = shape
-        self._records, self._damages = records, damages
-        ways = (decoder.raw,) if raw else (decoder.any,)
-        if not raw and self._begins_with_a_jpeg():
-            ways = decoder.jpegs, decoder.any
-        # The first is for many images together, all are for one by itself. They are traced here,
-        # for threads of a pipeline cannot safely do it at the same time.
-        signature = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, crops.DRAWS], tf.float32)
-        self._ways = [
-            tf.function(way, autograph=False).get_concrete_function(*signature) for way in ways
-        ]
+    def __init__(self, records: Records, damages: "_Damages", decoder: decoding.Decoder):
+        self.shape = decoder.shape
+        self._records, self._damages, self._decoder = records, damages, decoder
 
-    def training(self, indices: np.ndarray, draws: tf.Tensor):
-        """Images, labels, and where they are; where one is damaged, the next one that is not."""
+    def training(self, index: int, draws: np.ndarray, image: np.ndarray) -> int:
+        """Fills `image`, with the next one if that one is damaged, and returns its label."""
+        for following in range(index, index + ATTEMPTS):
+            label = self.evaluation(following % len(self._records), draws, image)
+            if label is not None:
+                return label
+        self._damages.fail(f"{ATTEMPTS} images in a row are damaged")
 
-        def instead(index, draws):
-            for following in range(index, index + ATTEMPTS):
-                if found := self._decoded([following % len(self._records)], draws):
-                    return found
-            self._damages.fail(f"{ATTEMPTS} images in a row are damaged")
-
-        return self._loaded(indices, draws, instead)
-
-    def evaluation(self, indices: np.ndarray, draws: tf.Tensor):
-        """Images, labels, and where they are, which is where none is damaged."""
-        return self._loaded(indices, draws, lambda index, draws: self._decoded([index], draws))
-
-    def _loaded(self, indices, draws, one):
-        """All at once, or if one is damaged each by itself; nothing for the index -1."""
-        rows = np.flatnonzero(indices >= 0)
-        there = np.zeros(len(indices), bool)
-        there[rows] = True
-        found = self._decoded(indices[rows], draws.numpy()[rows]) if len(rows) else None
-        if found and there.all():
-            return *found, there
-        images, labels = np.zeros((len(indices), *self.shape), np.uint8), np.zeros_like(indices)
-        for place, row in enumerate(rows):
-            if found:
-                images[row], labels[row] = (part[place] for part in found)
-            elif alone := one(int(indices[row]), draws[row : row + 1]):
-                images[row], labels[row] = (part[0] for part in alone)
-            else:
-                there[row] = False
-        return images, labels, there
-
-    def _decoded(self, indices, draws) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """Images and labels, or None if one of them is damaged."""
-        records, draws = tf.constant(self._records.read(indices), tf.string), tf.constant(draws)
-        for decode in self._ways if len(indices) == 1 else self._ways[:1]:
-            with contextlib.suppress(tf.errors.OpError):
-                return decode(records, draws)
-        if len(indices) == 1:
-            self._damages.found(int(indices[0]))
-        return None
-
-    def _begins_with_a_jpeg(self) -> bool:
-        example = tf.train.Example.FromString(self._records.read(np.array([0]))[0])
-        image = example.features.feature["image"].bytes_list.value
-        return not image or image[0].startswith(decoding.JPEG)
+    def evaluation(self, index: int, draws: np.ndarray, image: np.ndarray) -> int | None:
+        """Fills `image` and returns its label, or None if it is damaged."""
+        try:
+            return self._decoder(self._records.read(index), draws, image)
+        except Damaged:
+            self._damages.found(index)
+            return None
 
 
 class _Damages:
@@ -202,6 +160,7 @@ class _Damages:
     def __init__(self, records: Records, dataset: Streamed):
         self._records, self._dataset = records, dataset
         self._found = set()
+        self._lock = threading.Lock()
         self._most = max(10, len(records) // 1000)
 
     def fail(self, reason: str) -> NoReturn:
@@ -211,18 +170,16 @@ class _Damages:
     def found(self, index: int) -> None:
         if self._dataset.failure:
             raise OSError(self._dataset.failure)
-        if index in self._found:
-            return
-        self._found.add(index)
-        if len(self._found) > self._most:
-            last = self._records.name(index)
-            self.fail(f"More than {self._most:,} images are damaged, the last one found is {last}")
-        print(
-            f"{self._records.name(index)} is damaged and is left out "
-            f"({len(self._found):,} of at most {self._most:,})",
-            file=sys.stderr,
-            flush=True,
-        )
+        with self._lock:
+            if index in self._found:
+                return
+            self._found.add(index)
+            name, found = self._records.name(index), len(self._found)
+            if found <= self._most:
+                count = f"({found:,} of at most {self._most:,})"
+                print(name, "is damaged and is left out", count, file=sys.stderr, flush=True)
+                return
+        self.fail(f"More than {self._most:,} images are damaged, the last one found is {name}")
 
 
 class _Calls:
@@ -258,51 +215,57 @@ class _Calls:
 _calls = _Calls()
 
 
-def _share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
-    """The rows of a batch that belong to a worker."""
-    number, workers = worker
-    return rows * number // workers, rows * (number + 1) // workers
-
-
 def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf.data.Dataset:
     """Batches of images, labels and whether they are there.
 
     Args:
         plan: Batches of the numbers of images, and of random numbers for each.
-        load: Makes, of some of them, what the batches have.
+        load: Fills an image and returns its label, or None if it cannot; of a number, such random
+            numbers, and the image.
         shape: Of an image.
     """
     rows = plan.element_spec[0].shape[0]
-    pieces = -(-rows // CHUNK)
-    size = -(-rows // pieces)
+    kinds = tf.uint8, tf.int32, tf.bool
 
-    def cut(indices, draws):
-        spare = [[0, pieces * size - rows]]
-        indices = tf.pad(indices, spare, constant_values=-1)
-        draws = tf.pad(draws, [*spare, [0, 0]])
-        return tf.reshape(indices, (pieces, size)), tf.reshape(draws, (pieces, size, -1))
+    def batch(indices, draws):
+        images = _aligned((rows, *shape))
+        labels, there = np.zeros(rows, np.int32), np.zeros(rows, bool)
 
-    def load_now(indices, draws):
+        def part(numbers):
+            for row in numbers:
+                label = load(int(indices[row]), draws[row], images[row])
+                if label is None:
+                    images[row] = 0
+                else:
+                    labels[row], there[row] = label, True
+
         with _calls as go_on:
             if go_on:
-                return load(indices.numpy(), draws)
-            return np.zeros((size, *shape), np.uint8), np.zeros(size, int), np.zeros(size, bool)
+                images[indices < 0] = 0
+                wanted = np.flatnonzero(indices >= 0)
+                list(_threads().map(part, np.split(wanted, range(PART, len(wanted), PART))))
+        return images, labels, there
 
-    def load_piece(indices, draws):
-        # In Python, which can catch the error of one image.
-        return tf.py_function(load_now, [indices, draws], [tf.uint8, tf.int32, tf.bool])
-
-    def joined(*parts):
-        shapes = shape, (), ()
+    def loaded(indices, draws):
+        found = tf.numpy_function(batch, [indices, draws], kinds)
         return tuple(
-            tf.reshape(part, (pieces * size, *shape))[:rows]
-            for part, shape in zip(parts, shapes, strict=True)
+            tf.ensure_shape(tensor, (rows, *rest))
+            for tensor, rest in zip(found, (shape, (), ()), strict=True)
         )
 
-    return (
-        plan.map(cut)
-        .unbatch()
-        .map(load_piece, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(pieces, drop_remainder=True)
-        .map(joined)
-    )
+    # Two at a time, so that no thread waits for the last images of a batch.
+    return plan.map(loaded, num_parallel_calls=2)
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes that begin where TensorFlow wants it, so that it takes them without a copy."""
+    size = math.prod(shape)
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    return room[begin : begin + size].reshape(shape)
+
+
+@functools.cache
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    """As many as there are cores: what they do is outside of Python but for a twentieth."""
+    return concurrent.futures.ThreadPoolExecutor(workers.cores(), thread_name_prefix="decoding")

@@ -121,3 +121,11 @@ def _work(pipe: multiprocessing.connection.Connection, recipe: shards.Recipe) ->
         except OSError as error:
             pipe.send(shards.explain(error))
         pipe.send(None)
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
