@@ -19,6 +19,9 @@
 `is_prepared(name, data_dir=None) -> bool`
     Whether `load(name, data_dir=data_dir)` would find it without downloading or preparing it.
 
+`SOURCES`
+    How to train on the data sets of the paper, in words, by name.
+
 `Dataset`
     `.name`, `.classes`; `.image_shape`: (height, width, channels), height and width None where
     they vary; `.examples`: sizes by split, `{"train": ..., "validation": ..., "test": ...}`.
@@ -47,6 +50,6 @@
 """
 
 from keras_elu.data.datasets import Dataset, synthetic
-from keras_elu.data.loading import NotFound, is_prepared, load, names
+from keras_elu.data.loading import SOURCES, NotFound, is_prepared, load, names
 
-__all__ = ["Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]
+__all__ = ["SOURCES", "Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -68,14 +68,20 @@ class Dataset(abc.ABC):
         erasing: float = 0.0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
-        image_size: int | None = None,
+        image_size: int | Mapping[int, int] | None = None,
         preprocess: str = "scale",
         one_hot: bool = False,
         start_step: int = 0,
     ) -> tf.data.Dataset:
         """Endless batches of the training split; a pure function of `seed` and the step."""
         steps = self.steps_per_epoch(batch_size)
-        self._check(image_size, preprocess)
+        sizes = dict(image_size) if isinstance(image_size, Mapping) else {0: image_size}
+        if 0 not in sizes or list(sizes) != sorted(sizes):
+            raise ValueError(
+                f"image_size has sizes from the steps {list(sizes)} on; begin with 0, in order."
+            )
+        for size in sizes.values():
+            self._check(size, preprocess)
         one_of("augment", augment, AUGMENTATIONS)
         at_least("start_step", start_step, 0)
         if not isinstance(seed, int):
@@ -87,23 +93,34 @@ class Dataset(abc.ABC):
         mixing = Mixing(mixup, cutmix)
         if mixing and not one_hot:
             raise ValueError("mixup and cutmix mix labels: use one_hot=True with them.")
-        ask = Asked(batch_size, steps, seed, augment, erasing, image_size, preprocess, start_step)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
 
-        def make(worker):
+        def batches(size, first, worker):
+            ask = Asked(batch_size, steps, seed, augment, erasing, size, preprocess, first)
             begin, end = share(batch_size, worker)
             own = slice(min(begin, batch_size - 1), max(end, begin + 1))  # at least one
-            batches = self._training(ask, mixing.pairs(own, batch_size) if mixing else own)
+            made = self._training(ask, mixing.pairs(own, batch_size) if mixing else own)
             if one_hot:
-                batches = batches.map(self._one_hot)
+                made = made.map(self._one_hot)
             if mixing:
-                batches = _mixed(batches, mixing, ask, own)
+                made = _mixed(made, mixing, ask, own)
 
             def finished(images, labels):
                 batch = finish(images, labels, preprocess)
                 return batch if worker[1] == 1 else (tf.constant(end - begin, tf.int64), batch)
 
-            return batches.map(finished).apply(endless)
+            return made.map(finished)
+
+        def make(worker):
+            ends = [*list(sizes)[1:], None]
+            parts = [
+                batches(size, max(first, start_step), worker).take(
+                    -1 if end is None else end - max(first, start_step)
+                )
+                for (first, size), end in zip(sizes.items(), ends, strict=True)
+                if end is None or end > start_step
+            ]
+            return functools.reduce(tf.data.Dataset.concatenate, parts).apply(endless)
 
         return self._finished(make)
 

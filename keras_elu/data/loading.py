@@ -43,6 +43,16 @@ ARCHIVES = {
     "imagenette": ("imagenette2.tgz",),
     "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
 }
+# How to train on what is not prepared and is no archive at hand.
+SOURCES = {
+    "mnist": "--dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER takes its "
+    "four archives from FOLDER.",
+    "cifar100": "--dataset cifar100 downloads it (170 MB), --dataset cifar100 --manual_dir FOLDER "
+    "takes its archive or its binary files from FOLDER; cifar10 likewise.",
+    "imagenet2012": "python -m keras_elu.data.prepare_imagenet SOURCE DATA_DIR, where SOURCE holds "
+    "its archives,\nwhich https://image-net.org gives to registered users, or extracted folders; "
+    "then --data_dir DATA_DIR.",
+}
 TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split has no labels
 NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
 MEMORY = 2**31  # bytes of images up to which a data set is held in memory

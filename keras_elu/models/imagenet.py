@@ -46,7 +46,8 @@ def elu_imagenet_15(
             of it goes to `keras.regularizers.L2`, which adds twice its argument.
         batch_norm: Whether batch normalisation follows every activation.
         kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        include_preprocessing: Whether pixels from 0 to 255 come in, and are divided by 255.
+        include_preprocessing: Whether pixels from 0 to 255 come in, and ImageNet's mean is taken
+            from them and its standard deviation divides them.
         name: Of the model.
 
     Input and output shape:
@@ -77,7 +78,7 @@ def elu_imagenet_15(
         raise ValueError(f"dropout={dropout!r}: give a number from 0 to below 1.")
     x = inputs = units.image_input(input_shape)
     if include_preprocessing:
-        x = keras.layers.Rescaling(1 / 255, name="rescaling")(x)
+        x = units.standardize(x)
     for i, (count, filters, field) in enumerate(_STACKS):
         for j in range(count):
             strides = 2 if i == j == 0 else 1

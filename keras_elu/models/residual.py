@@ -25,7 +25,8 @@ def elu_resnet(
     enters it, and nothing follows the addition: with an activation there, or with batch
     normalisation before the ELU, deep ones train badly or not at all. Chosen here: the first
     convolution has its activation, then batch normalisation; where the shape changes, a 1x1
-    convolution with batch normalisation is the shortcut; weight decay on kernels only.
+    convolution with batch normalisation is the shortcut; a branch starts at zero, so that each
+    block starts as its shortcut; weight decay on kernels only.
 
     Args:
         input_shape: Height and width, each of which may be None, and channels.
@@ -33,8 +34,8 @@ def elu_resnet(
         activation: As `keras_elu.layers.get` takes it.
         depth: Layers with weights on the longest path: 6 n + 2, as 20, 32, 44, 56 and 110.
         weight_decay: What is added to the gradient for each unit of weight.
-        batch_norm: Without it, the last convolution of every branch starts at zero instead, so
-            that each block starts as its shortcut.
+        batch_norm: Whether there is batch normalisation. A branch starts at zero by its gamma,
+            and without it by the kernel of its last convolution.
         kernel_initializer: As a Keras layer takes it; None initialises for the activation.
         name: Of the model; None is "elu_resnet_" and the depth.
 
@@ -75,6 +76,7 @@ def elu_resnet_50(
     weight_decay: float = 0.0001,
     batch_norm: bool = True,
     kernel_initializer=None,
+    include_preprocessing: bool = False,
     name: str = "elu_resnet_50",
 ) -> keras.Model:
     """Residual network for ImageNet: 50 layers, in blocks of three convolutions.
@@ -88,8 +90,10 @@ def elu_resnet_50(
         classes: Number of logits, positive.
         activation: As `keras_elu.layers.get` takes it.
         weight_decay: What is added to the gradient for each unit of weight.
-        batch_norm: Without it, the last convolution of every branch starts at zero instead.
+        batch_norm: Whether there is batch normalisation, as for `elu_resnet`.
         kernel_initializer: As a Keras layer takes it; None initialises for the activation.
+        include_preprocessing: Whether pixels from 0 to 255 come in, and ImageNet's mean is taken
+            from them and its standard deviation divides them.
         name: Of the model.
 
     Input and output shape:
@@ -114,7 +118,8 @@ def elu_resnet_50(
         weight_decay=weight_decay,
     )
     inputs = units.image_input(input_shape)
-    x = net.activate(net.conv(inputs, 64, 7, 2))
+    images = units.standardize(inputs) if include_preprocessing else inputs
+    x = net.activate(net.conv(images, 64, 7, 2))
     x = net.pool(x, 3, 2)
     stages = [
         (blocks, ((1, filters), (3, filters), (1, 4 * filters)))
@@ -142,13 +147,15 @@ def _block(net, x, convolutions, strides):
     for field, width in hidden:
         stride, strides = (strides, 1) if field == 3 else (1, strides)
         x = net.activation(net.conv(x, width, field, stride))
-    x = _last(
-        net, x, filters, size, 1, **({} if net.batch_norm else {"kernel_initializer": "zeros"})
-    )
+    x = _last(net, x, filters, size, 1, starts_at="zeros")
     return keras.layers.Add(name=net.name("add"))([x, shortcut])
 
 
-def _last(net, x, filters, size, strides, **kwargs):
+def _last(net, x, filters, size, strides, starts_at=None):
+    """A convolution without an activation, and the initializer of what scales it."""
+    if not net.batch_norm:
+        kernel = {} if starts_at is None else {"kernel_initializer": starts_at}
+        return net.conv(x, filters, size, strides, **kernel)
     # Batch normalisation takes a bias away again.
-    x = net.conv(x, filters, size, strides, use_bias=not net.batch_norm, **kwargs)
-    return net.normalization(x) if net.batch_norm else x
+    x = net.conv(x, filters, size, strides, use_bias=False)
+    return net.normalization(x, gamma_initializer=starts_at or "ones")

@@ -11,6 +11,10 @@ import numpy as np
 
 from keras_elu import layers
 
+# Of the pixels of ImageNet's training images, from 0 to 1: of red, green and blue, and of grey.
+_MEANS = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
+_DEVIATIONS = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
+
 
 class Units:
     """Makes the layers of one network, named by their kind and number.
@@ -49,8 +53,8 @@ class Units:
         layer.name = self.name("activation")
         return layer(x)
 
-    def normalization(self, x):
-        return keras.layers.BatchNormalization(name=self.name("batch_norm"))(x)
+    def normalization(self, x, **kwargs):
+        return keras.layers.BatchNormalization(name=self.name("batch_norm"), **kwargs)(x)
 
     def activate(self, x):
         """The activation, and batch normalisation if the network has it."""
@@ -161,6 +165,22 @@ def image_input(shape: Sequence[int | None]):
             "None for a height or width that varies."
         )
     return keras.Input(tuple(shape), name="images")
+
+
+def standardize(pixels):
+    """Pixels from 0 to 255, less the mean of ImageNet's, divided by their standard deviation."""
+    channels = pixels.shape[-1]
+    if channels not in _MEANS:
+        raise ValueError(
+            f"include_preprocessing is for images with 1 or 3 channels, not {channels}: leave it "
+            "out, and standardize them yourself."
+        )
+    means, deviations = _MEANS[channels], _DEVIATIONS[channels]
+    return keras.layers.Rescaling(
+        [1 / (255 * deviation) for deviation in deviations],
+        [-mean / deviation for mean, deviation in zip(means, deviations, strict=True)],
+        name="standardize",
+    )(pixels)
 
 
 def check_classes(classes: int) -> int:

@@ -19,10 +19,6 @@ DEFAULTS = {
     "cifar100": {"batch_size": 100, "learning_rate": 0.01, "epochs": 330},
     "digits": {"batch_size": 50, "learning_rate": 0.01, "epochs": 15},
 }
-SOURCE = (
-    "To train on CIFAR-100: --dataset cifar100 downloads it (170 MB), --dataset cifar100 "
-    "--manual_dir FOLDER takes its archive or its binary files from FOLDER; cifar10 likewise."
-)
 NETWORKS = {
     "elu_cifar_11": models.elu_cifar_11,
     "elu_cifar_18": models.elu_cifar_18,

@@ -23,11 +23,6 @@ DEFAULTS = {
         "width": 0.125,
     },
 }
-SOURCE = (
-    "To train on ImageNet: --dataset imagenet2012 --manual_dir FOLDER, where FOLDER holds "
-    "ILSVRC2012_img_train.tar\nand ILSVRC2012_img_val.tar, which https://image-net.org gives to "
-    "registered users."
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,6 @@ DEFAULTS = {
     "mnist": {"batch_size": 64, "learning_rate": 0.03, "epochs": 30},
     "digits": {"batch_size": 64, "learning_rate": 0.03, "epochs": 50},
 }
-SOURCE = (
-    "To train on MNIST: --dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER "
-    "takes its four archives from FOLDER."
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -118,16 +118,9 @@ class Checkpoints(keras.callbacks.Callback):
         return self._found and self._found.state["replicas"]
 
     def check(self, model: keras.Model) -> None:
-        """Raises `ValueError`, with one sentence, if the checkpoint is of another network."""
-        if self._found is None:
-            return
-        held = [tuple(shape) for shape in self._found.state["shapes"]]
-        if held != (own := [tuple(variable.shape) for variable in model.variables]):
-            raise ValueError(
-                f"The checkpoint is of another network, of {len(held)} variables with "
-                f"{sum(map(math.prod, held)):,} numbers instead of {len(own)} with "
-                f"{sum(map(math.prod, own)):,}: name a new folder."
-            )
+        """As the function `check`, for the checkpoint from which the run goes on."""
+        if self._found is not None:
+            check(model, self._found)
 
     def save_start(self) -> None:
         """Makes sure that there is a checkpoint to go back to, before the first step."""
@@ -239,18 +232,34 @@ class Checkpoints(keras.callbacks.Callback):
         raise Stopped(self._done)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        variables = _variables(self.model)
-        values = _numbered(checkpoint.arrays, "variable")
-        for variable, value in zip(variables, values, strict=True):
-            if value.dtype.kind == "V":  # as which numpy stores bfloat16
-                value = value.view(variable.value.dtype.as_numpy_dtype)
-            variable.assign(value)
+        restore_variables(self.model, checkpoint)
         for name, callback in self._callbacks.items():
             _remind(
                 callback,
                 checkpoint.state["callbacks"].get(name, {}),
                 _numbered(checkpoint.arrays, name),
             )
+
+
+def check(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Raises `ValueError`, with one sentence, if a checkpoint is of another network."""
+    held = [tuple(shape) for shape in checkpoint.state["shapes"]]
+    if held != (own := [tuple(variable.shape) for variable in model.variables]):
+        raise ValueError(
+            f"The checkpoint is of another network, of {len(held)} variables with "
+            f"{sum(map(math.prod, held)):,} numbers instead of {len(own)} with "
+            f"{sum(map(math.prod, own)):,}: name a new folder."
+        )
+
+
+def restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
+    """Gives a model and its optimizer, both built, the values in a checkpoint."""
+    variables = _variables(model)
+    values = _numbered(checkpoint.arrays, "variable")
+    for variable, value in zip(variables, values, strict=True):
+        if value.dtype.kind == "V":  # as which numpy stores bfloat16
+            value = value.view(variable.value.dtype.as_numpy_dtype)
+        variable.assign(value)
 
 
 def interval(text: str, name: str = "every") -> tuple[int | None, float | None]:

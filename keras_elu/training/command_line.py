@@ -15,7 +15,7 @@ import tyro
 from keras_elu.training.config import Config, check
 
 # They say where a run lies, not what it does, and are in no config.json.
-PLACES = ("run_dir", "config")
+PLACES = ("run_dir", "config", "evaluate")
 _MOST_BYTES = 2**16  # of a config.json
 
 
@@ -27,12 +27,13 @@ def parse(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> C
         SystemExit: After `--help` has been printed.
     """
     config = _parse(recipe, arguments)
-    if config.config is None:
+    path = config.config or (config.evaluate and _beside(pathlib.Path(config.evaluate)))
+    if path is None:
         return config
     try:
-        repeated = _parse(recipe, _read(recipe, config.config))
+        repeated = _parse(recipe, _read(recipe, path))
     except ValueError as error:
-        raise ValueError(f"--config {config.config}: {error}") from error
+        raise ValueError(f"--config {path}: {error}") from error
     return _parse(recipe, arguments, default=repeated)
 
 
@@ -57,6 +58,12 @@ def _parse(recipe, arguments, default=None) -> Config:
     return config
 
 
+def _beside(weights: pathlib.Path) -> str | None:
+    """Returns the config.json of the run that a folder, a model or a checkpoint belongs to."""
+    paths = [folder / "config.json" for folder in (weights, *weights.parents[:2])]
+    return next((str(path) for path in paths if path.is_file()), None)
+
+
 def _sentence(box: str) -> str:
     """Returns the first paragraph of the box in which tyro prints an error, as one line.
 
@@ -75,7 +82,7 @@ def _sentence(box: str) -> str:
 
 def _description(recipe) -> str:
     defaults = [
-        f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
+        f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items())
         for name, values in recipe.DEFAULTS.items()
     ]
     return "\n\n".join([recipe.__doc__.strip(), "Defaults by data set:", *defaults])

@@ -14,13 +14,17 @@ import tyro
 from keras_elu import data, layers
 from keras_elu.training import checkpoints
 
-_BY_DATASET = "(default: depends on the data set, see above)"
-IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=_BY_DATASET)]
+BY_DATASET = "(default: depends on the data set, see above)"
+IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=BY_DATASET)]
 FloatByDataset = Annotated[
-    float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=_BY_DATASET)
+    float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=BY_DATASET)
 ]
 _OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 _OptionalText = Annotated[str | None, tyro.conf.arg(metavar="STR")]
+
+
+# The most of numbers that may be 0; all others are positive.
+_MOST = {"erasing": 1.0, "mixup": 100.0, "cutmix": 100.0, "label_smoothing": 0.999}
 
 
 # What may be another when a run goes on, for it says how and not what is computed.
@@ -102,6 +106,9 @@ class Config:
     """Folder of the run. None: runs/RECIPE-DATASET-TIME."""
     config: _OptionalText = None
     """config.json of a run to repeat; flags beside it override it."""
+    evaluate: _OptionalText = None
+    """Folder of a run, checkpoint or .keras file to evaluate, instead of training; with the
+    configuration of that run, which flags override."""
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -138,6 +145,8 @@ def _wanted(name: str, value: Any) -> str | None:
     match value:
         case str():
             return None if _may_be_a_name(value) else "text of at least one character, none null"
+        case float() if name in _MOST:
+            return None if 0 <= value <= _MOST[name] else f"a number from 0 to {_MOST[name]:g}"
         case float():
             numbers = np.finfo("float32")
             held = float(numbers.tiny) <= value <= float(numbers.max)

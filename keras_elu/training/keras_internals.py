@@ -87,6 +87,11 @@ def has_mask(output) -> bool:
     return getattr(output, "_keras_mask", None) is not None
 
 
+def moving_averages(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Returns the averages of the weights that a built optimizer with `use_ema` keeps."""
+    return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
+
+
 def apply(optimizer: keras.Optimizer, state: list, gradients: list, weights: list) -> tuple:
     """Returns the weights and the optimizer's state after a step, as tensors.
 

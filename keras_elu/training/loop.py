@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pathlib
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_elu import data
-from keras_elu.training import cluster, command_line, config, devices
+from keras_elu.training import cluster, command_line, config, devices, evaluation
 from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.distributed import DistributedModel
 from keras_elu.training.events import TensorBoard
@@ -39,15 +40,19 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
         settings = config.resolve(recipe, asked)
         strategy = devices.set_up(settings)
         chief = devices.is_chief(settings)
-        folder = RunFolder(recipe, settings, chief)
-        if not folder.finished:
-            run = prepare(recipe, settings, strategy)
+        if settings.evaluate is None:
+            folder = RunFolder(recipe, settings, chief)
+            if folder.finished:
+                if chief:
+                    print(f"{folder.path} holds this run, finished; see its result.json.")
+                return
+        run = prepare(recipe, settings, strategy)
+        if settings.evaluate is None:
             records = Records(run, folder, stop)
             folder.start()
-        if folder.finished:
-            if chief:
-                print(f"{folder.path} holds this run, finished; its numbers are in result.json.")
-            return
+        else:
+            run.model.build_for(run.training(0).element_spec)
+            found = evaluation.restore(run.model, pathlib.Path(settings.evaluate))
     except ValueError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
@@ -56,34 +61,12 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
         rule = "*" * 100
         images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
         print(f"{rule}\n{own} is not prepared here: THIS RUN TRAINS ON THE {images}.")
-        print(f"{recipe.SOURCE}\n{rule}", flush=True)
-    with stop.handled():
-        try:
-            result = fit(run, records)
-        except Stopped as stopped:
-            if chief:
-                print(f"{stopped} The same command goes on from there.", file=sys.stderr)
-            sys.exit(STOPPED)
-        except NonFiniteLoss as error:
-            print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
-            sys.exit(1)
-        except OSError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except tf.errors.OpError as error:
-            if run.dataset.failure:
-                print(f"error: {run.dataset.failure}", file=sys.stderr)
-                sys.exit(1)
-            several = settings.strategy == "multiworker"
-            peer = several and cluster.absent(cluster.read(), error.message)
-            if not peer:
-                raise
-            print(
-                f"error: {peer} no longer answers: give all workers the same command again, to go "
-                "on from the last checkpoint.",
-                file=sys.stderr,
-            )
-            sys.exit(1)
+        print(f"To train on it: {data.SOURCES[own]}\n{rule}", flush=True)
+    with stop.handled(), _failures_explained(run, chief):
+        if settings.evaluate is not None:
+            evaluate(run, found, chief)
+            return
+        result = fit(run, records)
     if not chief:
         return
     for split in ("training", "validation", "test"):
@@ -91,6 +74,52 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
     print(f"{result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s")
     print(f"Everything is in {folder.path}; to see the curves:")
     print(f"  {sys.executable} -m tensorboard.main --logdir {folder.path.parent}")
+
+
+@contextlib.contextmanager
+def _failures_explained(run: "Run", chief: bool) -> Iterator[None]:
+    """Ends the process with one sentence, and the exit code, for what a run may end with."""
+    try:
+        yield
+    except Stopped as stopped:
+        if chief:
+            print(f"{stopped} The same command goes on from there.", file=sys.stderr)
+        sys.exit(STOPPED)
+    except NonFiniteLoss as error:
+        reason = f"{error} Lower --learning_rate."
+    except OSError as error:
+        reason = str(error)
+    except tf.errors.OpError as error:
+        several = run.settings.strategy == "multiworker"
+        if run.dataset.failure:
+            reason = run.dataset.failure
+        elif several and (peer := cluster.absent(cluster.read(), error.message)):
+            reason = (
+                f"{peer} no longer answers: give all workers the same command again, to go on from "
+                "the last checkpoint."
+            )
+        else:
+            raise
+    else:
+        return
+    print("error:", reason, file=sys.stderr)
+    sys.exit(1)
+
+
+def evaluate(run: "Run", found: str, chief: bool) -> None:
+    """Evaluates the model on the validation and test images, and prints what came of it.
+
+    Args:
+        run: A run whose model has the weights to evaluate.
+        found: Where these were.
+        chief: Whether this process prints.
+    """
+    if chief:
+        print(f"{run.recipe} on {run.dataset.name}: the weights of {found}", flush=True)
+    for split, pipeline in {"validation": run.validation, "test": run.test}.items():
+        metrics = run.model.evaluate(pipeline, verbose=0, return_dict=True)
+        if chief:
+            print(f"{split:<10} {metrics_text(metrics)}", flush=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,8 +222,10 @@ class Records:
             flush=tensorboard.flush,
         )
         self.checkpoints.check(run.model)
+        optimizer = getattr(run.model.optimizer, "inner_optimizer", run.model.optimizer)
+        averages = [evaluation.Averages()] if optimizer.use_ema else []
         # Progress first, for it adds the speed to the logs; last what saves the others' state.
-        self.all = [*named.values(), self.checkpoints]
+        self.all = [*named.values(), *averages, self.checkpoints]
 
 
 def fit(run: Run, records: Records) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Store:
         self._damaged = []
         found = None
         for path in reversed(self._files()):
-            found = _read(path)
+            found = read(path)
             if found is not None:
                 break
             self._damaged.append(path)
@@ -184,12 +184,13 @@ def _sync(folder: pathlib.Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: pathlib.Path) -> Checkpoint | None:
+def read(path: pathlib.Path) -> Checkpoint | None:
     """Returns the checkpoint in a file; None if it is not what was written."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(_NAME.fullmatch(path.name)[2]):
+        name = _NAME.fullmatch(path.name)
+        if name is None or not digest.startswith(name[2]):
             return None
         with np.load(path, allow_pickle=False) as arrays:
             state = json.loads(str(arrays["state"]))

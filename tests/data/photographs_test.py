@@ -1,5 +1,6 @@
 """Streams of photographs against the pixels of the whole images, and with damages."""
 
+import hashlib
 import io
 import os
 import pathlib
@@ -170,6 +171,30 @@ def test_workers_share_the_batches_of_one(builder, workers):
         for one, other in zip(alone, together, strict=True):
             for a, b in zip(one, other, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def test_two_epochs_interrupted_anywhere_have_the_images_of_the_uninterrupted(builder):
+    dataset, steps = streamed(builder), 2 * (COUNT // 8)
+
+    def hashes(start):
+        pipeline = dataset.training(
+            8,
+            seed=5,
+            augment="trivial",
+            erasing=0.5,
+            mixup=0.2,
+            cutmix=1.0,
+            one_hot=True,
+            image_size={0: 16, 3: 24, 7: 32},
+            start_step=start,
+        )
+        for batch in pipeline.take(steps - start):
+            yield hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest()
+
+    whole = list(hashes(0))
+    assert len(set(whole)) == steps
+    for start in range(1, steps):
+        assert list(hashes(start)) == whole[start:]
 
 
 def damage(builder, numbers):

@@ -299,11 +299,15 @@ def test_images_of_unknown_size_are_taken(name):
         assert np.isfinite(model(np.ones((1, *sides, 3), "float32"))).all()
 
 
-def test_preprocessing_takes_pixels_of_a_byte():
-    factory, shape = FACTORIES["elu_imagenet_15"]
+@pytest.mark.parametrize("name", ["elu_imagenet_15", "elu_resnet_50"])
+def test_preprocessing_takes_pixels_of_a_byte(name):
+    factory, shape = FACTORIES[name]
     plain, whole = factory(shape), factory(shape, include_preprocessing=True)
     whole.set_weights(plain.get_weights())
     pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
-    wanted = keras.ops.convert_to_numpy(plain(pixels.astype("float32") / 255))
+    standard = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    wanted = keras.ops.convert_to_numpy(plain(standard.astype("float32")))
     found = keras.ops.convert_to_numpy(whole(pixels))
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="images with 1 or 3 channels, not 4"):
+        factory((8, 8, 4), include_preprocessing=True)

@@ -8,15 +8,19 @@ import pytest
 import tensorflow as tf
 
 from keras_elu import data, layers
-from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
 from keras_elu.training import command_line, config
 
-RECIPES = (autoencoder, cifar, imagenet, mnist)
+RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
 
 
 def settings(recipe, **changes):
     small = {"batch_size": 8, "epochs": 1, "dataset": "synthetic"}
-    small |= {"width": 1 / 64} if recipe is imagenet else {}
+    if recipe is imagenet:
+        small |= {"width": 1 / 64}
+    if recipe is imagenet_resnet:
+        small |= dict.fromkeys(("first_size", "last_size", "image_size"), 8)
+        small |= {"augmentation": "crop"}
     return config.resolve(recipe, dataclasses.replace(recipe.Config(), **small | changes))
 
 
@@ -33,7 +37,8 @@ def compiled(recipe, dataset, steps=10, **changes):
 @pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
 def test_a_step_changes_all_weights_and_its_model_survives_saving(recipe, tmp_path):
     dataset = images()
-    model = compiled(recipe, dataset, learning_rate=1e-4)
+    rate = 0.1 if recipe is imagenet_resnet else 1e-4  # of which the branches start at zero
+    model = compiled(recipe, dataset, learning_rate=rate)
     training, validation, test = recipe.datasets(settings(recipe), dataset)
     before = [w.numpy() for w in model.trainable_weights]
     model.fit(training, steps_per_epoch=2, verbose=0, shuffle=False)
@@ -135,3 +140,50 @@ def test_imagenets_top_five_are_counted_from_a_hundred_classes_on():
     for classes, expected in ((99, 1), (100, 2)):
         _, arguments = imagenet.build(settings(imagenet), images(classes=classes), 10)
         assert len(arguments["metrics"]) == expected
+
+
+def test_the_residual_networks_images_grow_and_any_step_is_reached():
+    dataset = images()
+    changes = {"first_size": 8, "last_size": 72, "epochs": 6}
+    own = settings(imagenet_resnet, **changes)
+    assert imagenet_resnet.sizes(own, dataset.steps_per_epoch(8)) == {0: 8, 8: 40, 16: 72}
+
+    def batches(start, count):
+        return list(imagenet_resnet.datasets(own, dataset, start)[0].take(count))
+
+    whole = batches(0, 18)
+    assert [len(x[0]) for x, _ in whole] == [8] * 8 + [40] * 8 + [72] * 2
+    assert whole[0][0].dtype == "uint8"
+    for start in (7, 8, 15, 17):
+        for one, other in zip(batches(start, 1)[0], whole[start], strict=True):
+            assert (one.numpy() == other.numpy()).all()
+    with pytest.raises(ValueError, match="--first_size 72 is above --last_size 8"):
+        imagenet_resnet.sizes(settings(imagenet_resnet, first_size=72), 4)
+
+
+def test_the_residual_network_decays_kernels_alone_and_averages_its_weights():
+    dataset = images()
+    model = compiled(imagenet_resnet, dataset, learning_rate=1.0, activation="parametric_elu")
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    before = [v.numpy() for v in model.trainable_variables]
+    optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
+    kinds = set()
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        kernel = variable.name == "kernel"
+        wanted = old * (1 - imagenet_resnet.WEIGHT_DECAY) if kernel else old
+        np.testing.assert_allclose(variable.numpy(), wanted, rtol=1e-6)
+        kinds.add(variable.name)
+    assert {"kernel", "bias", "gamma", "beta", "alpha"} <= kinds
+    assert optimizer.use_ema
+
+
+def test_labels_are_smoothed_and_mixed():
+    own = {"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.3}
+    dataset = images()
+    training, *_ = imagenet_resnet.datasets(settings(imagenet_resnet, **own), dataset)
+    labels = next(iter(training))[1].numpy()
+    assert labels.shape == (8, 10)
+    assert ((labels > 0.01) & (labels < 0.99)).any()
+    _, arguments = imagenet_resnet.build(settings(imagenet_resnet, **own), dataset, 10)
+    assert arguments["loss"].label_smoothing == 0.3

@@ -91,6 +91,20 @@ def test_a_finished_run_is_not_repeated_in_its_folder_and_another_is_refused(
     assert {path: path.stat().st_mtime_ns for path in first[0].rglob("*")} == before
 
 
+def test_a_run_is_evaluated_alone_and_nothing_is_written(first, trainer, tmp_path):
+    folder, trained = first
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = trainer("mnist", "--evaluate", folder, cwd=tmp_path)
+    assert (done.returncode, said(done)) == (0, [])
+    lines = [line for line in trained.stdout.splitlines() if line.startswith(("valid", "test"))]
+    assert done.stdout.splitlines()[1:] == lines
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert list(tmp_path.iterdir()) == []
+    other = trainer("cifar", "--evaluate", folder / "model.keras", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "the file is of the recipe 'mnist', not 'cifar'" in said(other)[0]
+
+
 MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
 RUNS = {
     "autoencoder": (),

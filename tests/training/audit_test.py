@@ -248,7 +248,7 @@ import keras
 from keras_elu.recipes import mnist as original
 recipe = types.ModuleType("recipe", "A recipe with a fault.")
 recipe.Config, recipe.datasets = original.Config, original.datasets
-recipe.DEFAULTS, recipe.SOURCE = original.DEFAULTS, original.SOURCE
+recipe.DEFAULTS = original.DEFAULTS
 class Mask(keras.layers.Dropout):
     def call(self, inputs, training=False):
         return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import strategies as st
 
 from keras_elu import training
-from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
 from keras_elu.training import command_line, config, loop, store
 
-RECIPES = {command_line.recipe_name(r): r for r in (autoencoder, cifar, imagenet, mnist)}
+RECIPES = {
+    command_line.recipe_name(r): r for r in (autoencoder, cifar, imagenet, mnist, imagenet_resnet)
+}
 LONG = "x" * 300
 IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 IMAGENET = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
@@ -254,6 +256,21 @@ COMMANDS = {
     "mnist --virtual_devices 1025": "--virtual_devices must be a whole number from 1 to 1024",
     f"mnist --virtual_devices {10**30}": "--virtual_devices",
     "imagenet --image_size 0": "--image_size",
+    "imagenet --mixup 1": "--mixup",
+    "imagenet_resnet --mixup -1": "--mixup must be a number from 0 to 100, not -1.0.",
+    "imagenet_resnet --cutmix nan": "--cutmix must be a number from 0 to 100",
+    "imagenet_resnet --erasing 1.5": "--erasing must be a number from 0 to 1, not 1.5.",
+    "imagenet_resnet --label_smoothing 1": "--label_smoothing must be a number from 0 to 0.999",
+    "imagenet_resnet --erasing 0.5": "digits has small images; use 0.",
+    "imagenet_resnet --augmentation trivial": "digits has small images; use 'crop'",
+    "imagenet_resnet --first_size 64": "images grow while the network trains",
+    "imagenet_resnet --last_size 0": "--last_size",
+    "mnist --evaluate": "--evaluate",
+    "mnist --evaluate nowhere": "nowhere is no folder of a run, checkpoint",
+    "mnist --evaluate empty": "empty holds neither a model.keras nor a checkpoint of a run.",
+    "mnist --evaluate file": "is no folder of a run",
+    "mnist --evaluate fifo": "is no folder of a run",
+    "mnist --evaluate broken": "config.json",
     "imagenet --image_size -32": "--image_size",
     "imagenet --image_size 32x32": "--image_size",
     f"imagenet --image_size {10**30}": "--image_size",
