@@ -397,14 +397,14 @@ def test_what_preparing_costs_is_what_the_help_says(prepared):
 
 
 def damaged(photographs):
-    """A hundred damaged files by name, with what is expected of each reason."""
+    """A thousand damaged files by name, with what is expected of each reason."""
     generator = random.Random(0)
     found = {}
-    for i in range(30):
+    for i in range(300):
         whole = generator.choice(photographs)
         found[f"cut{i}.JPEG"] = whole[: generator.randrange(2, len(whole) - 2)], ""
         found[f"closed{i}.JPEG"] = found[f"cut{i}.JPEG"][0] + b"\xff\xd9", ""
-    for i in range(10):
+    for i in range(100):
         found[f"empty{i}.JPEG"] = b"", "0 bytes"
         found[f"zeros{i}.JPEG"] = bytes(generator.randrange(1, 9999)), "neither"
         text = "".join(generator.choices("abc \n", k=generator.randrange(1, 999)))
@@ -461,9 +461,9 @@ def test_damaged_files_are_reported_and_no_good_one_is_lost(
     found = records("my_set", tmp_path / "d", "train")
     assert {label for label, _ in found} == {"good"}
     assert len(found) == len(photographs)
-    assert f"{len(left_out)} left out" in out
+    assert f"{len(left_out):,} left out" in out
     assert out.count("train/bad/") == 10
-    assert f"and {len(left_out) - 10} more" in out
+    assert f"and {len(left_out) - 10:,} more" in out
 
 
 def test_bytes_to_spare_are_a_warning_and_missing_ones_a_fault(photographs):
