@@ -1,7 +1,13 @@
 """How a run is done: its command line, devices, step, folder and progress."""
 
 from keras_elu.training.checkpoints import Checkpoints, Stopped
-from keras_elu.training.config import Config, FloatByDataset, IntByDataset, activation
+from keras_elu.training.config import (
+    Config,
+    FloatByDataset,
+    IntByDataset,
+    activation,
+    learning_rate,
+)
 from keras_elu.training.devices import strategy
 from keras_elu.training.distributed import DistributedModel
 from keras_elu.training.execution import NonFiniteLoss
@@ -21,6 +27,7 @@ __all__ = [
     "Stopped",
     "activation",
     "fit",
+    "learning_rate",
     "main",
     "prepare",
     "strategy",
