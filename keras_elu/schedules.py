@@ -132,6 +132,8 @@ class PiecewiseConstant(_Schedule):
     Args:
         boundaries: Steps from 1, none below the one before it.
         values: Finite numbers, none negative, one more than boundaries.
+        warmup_steps: Number of steps on which the first value is reached from 0 in a straight line,
+            at most the first boundary.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -144,9 +146,15 @@ class PiecewiseConstant(_Schedule):
 
     boundaries: Sequence[int]
     values: Sequence[float]
+    warmup_steps: int = 0
 
     def __post_init__(self):
         super().__post_init__()
+        if self.warmup_steps > min(self.boundaries):
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps}: give at most the first boundary, "
+                f"{min(self.boundaries)}."
+            )
         if list(self.boundaries) != sorted(self.boundaries):
             raise ValueError(f"boundaries={list(self.boundaries)}: give them in rising order.")
         if len(self.values) != len(self.boundaries) + 1:
@@ -157,8 +165,11 @@ class PiecewiseConstant(_Schedule):
 
     def _segments(self):
         values = itertools.pairwise(self.values)
-        steps = itertools.pairwise((0, *self.boundaries))
-        return [_Segment(*s, *v, shape=None) for s, v in zip(steps, values, strict=True)]
+        steps = itertools.pairwise((self.warmup_steps, *self.boundaries))
+        constant = [_Segment(*s, *v, shape=None) for s, v in zip(steps, values, strict=True)]
+        if not self.warmup_steps:
+            return constant
+        return [_Segment(0, self.warmup_steps, 0.0, self.values[0], _line), *constant]
 
 
 @keras.saving.register_keras_serializable("keras_elu")

@@ -10,6 +10,7 @@ from keras_elu import schedules
 LAST = 2**31 - 1
 CASES = {
     "piecewise": schedules.PiecewiseConstant([3, 3, 2**24 + 1, LAST], [0.1, 9, 0.2, 0.3, 0.4]),
+    "piecewise with warm-up": schedules.PiecewiseConstant([9, 20], [0.4, 0.2, 0.1], 7),
     "knots": schedules.Knots([2, 5, 2**30 + 1, LAST], [0.3, 0.0, 1.1, 0.7]),
     "constant knots": schedules.Knots([0, 7, 9], [0.1, 0.1, 0.3]),
     "linear up": schedules.Linear(0.1, 0.7, 1000),
@@ -45,6 +46,9 @@ ORACLES = {
     "piecewise": lambda s: np.array([0.1, 9, 0.2, 0.3, 0.4])[
         np.searchsorted([3, 3, 2**24 + 1, LAST], s, side="right")
     ],
+    "piecewise with warm-up": lambda s: np.where(
+        s < 7, 0.4 * s / 7, np.array([0.4, 0.2, 0.1])[np.searchsorted([9, 20], s, side="right")]
+    ),
     "knots": lambda s: _between([2, 5, 2**30 + 1, LAST], [0.3, 0.0, 1.1, 0.7], s),
     "constant knots": lambda s: _between([0, 7, 9], [0.1, 0.1, 0.3], s),
     "linear up": lambda s: _between([0, 1000], [0.1, 0.7], s),
@@ -183,6 +187,7 @@ def test_a_saved_optimizer_keeps_its_schedule(tmp_path):
         (lambda: schedules.Cosine(float("inf"), 10), "peak=inf"),
         (lambda: schedules.Cosine(1, 10, 10), "warmup_steps=10 of 10 steps"),
         (lambda: schedules.Cosine(1, 10, -1), "warmup_steps=-1"),
+        (lambda: schedules.PiecewiseConstant([5], [1, 2], 6), "at most the first boundary, 5"),
         (lambda: schedules.OneCycle(1, 10, warmup_fraction=1.5), "warmup_fraction=1.5"),
         (lambda: schedules.PiecewiseConstant([3, 2], [1, 2, 3]), r"boundaries=\[3, 2\]"),
         (lambda: schedules.PiecewiseConstant([0], [1, 2]), "boundaries=0"),

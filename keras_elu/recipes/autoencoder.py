@@ -20,6 +20,7 @@ DEFAULTS = {
     "mnist": {"batch_size": 64, "learning_rate": 0.0003, "epochs": 30},
     "digits": {"batch_size": 64, "learning_rate": 0.001, "epochs": 100},
 }
+LEARNING_RATE_SCHEDULE = "constant"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,10 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     """Returns the network and the arguments of its `compile`."""
     model = models.mnist_autoencoder(
         input_shape=dataset.image_shape,
-        activation=training.activation(config),
+        activation=training.activation(config, steps),
     )
     return model, {
-        "optimizer": keras.optimizers.SGD(config.learning_rate),
+        "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps)),
         "loss": "mean_squared_error",
         # Turns the mean over the pixels into half their sum: with the mean alone the gradients are
         # so small that plain SGD hardly moves.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from keras_elu import data, models, schedules, training
+from keras_elu import data, models, training
 
 DEFAULTS = {
     # 165,000 steps for 50,000 images, as in the paper; the learning rate of the residual network
@@ -19,6 +19,7 @@ DEFAULTS = {
     "cifar100": {"batch_size": 100, "learning_rate": 0.01, "epochs": 330},
     "digits": {"batch_size": 50, "learning_rate": 0.01, "epochs": 15},
 }
+LEARNING_RATE_SCHEDULE = "piecewise"
 NETWORKS = {
     "elu_cifar_11": models.elu_cifar_11,
     "elu_cifar_18": models.elu_cifar_18,
@@ -39,21 +40,14 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     model = NETWORKS[config.network](
         input_shape=dataset.image_shape,
         classes=dataset.classes,
-        activation=training.activation(config),
+        activation=training.activation(config, steps),
         kernel_initializer="he_normal",
     )
     return model, {
-        "optimizer": keras.optimizers.SGD(learning_rate(config, steps), momentum=0.9),
+        "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps), momentum=0.9),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": ["accuracy"],
     }
-
-
-def learning_rate(config: Config, steps: int) -> schedules.PiecewiseConstant:
-    """Returns the paper's schedule over `steps`, from the config's learning rate on."""
-    paper = schedules.elu_cifar_11(steps)
-    factor = config.learning_rate / paper.values[0]
-    return schedules.PiecewiseConstant(paper.boundaries, [factor * rate for rate in paper.values])
 
 
 def datasets(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from keras_elu import data, models, schedules, training
+from keras_elu import data, models, training
 
 # The paper gives neither batch size nor learning rate for ImageNet: these are chosen. The digits
 # are small and few, and so is their network.
@@ -23,6 +23,7 @@ DEFAULTS = {
         "width": 0.125,
     },
 }
+LEARNING_RATE_SCHEDULE = "cosine"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,16 +46,15 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     model = models.elu_imagenet_15(
         input_shape=(*size, channels),  # None where it varies: the pyramid takes any size
         classes=dataset.classes,
-        activation=training.activation(config),
+        activation=training.activation(config, steps),
         width=config.width,
         include_preprocessing=True,  # so that pixels travel to the accelerator a byte each
     )
     metrics = ["accuracy"]
     if dataset.classes >= 100:
         metrics += [keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy")]
-    rate = schedules.Cosine(config.learning_rate, steps, warmup_steps=steps // 20)
     return model, {
-        "optimizer": keras.optimizers.SGD(rate, momentum=0.9),
+        "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps), momentum=0.9),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": metrics,
     }

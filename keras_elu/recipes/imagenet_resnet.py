@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 import tyro
 
-from keras_elu import data, models, schedules, training
+from keras_elu import data, models, training
 
 # For a hundred epochs. Longer trainings gain from the stronger augmentations, short ones lose.
 DEFAULTS = {
@@ -37,6 +37,7 @@ DEFAULTS = {
         "augmentation": "crop",
     },
 }
+LEARNING_RATE_SCHEDULE = "cosine"
 SIZE_STEP = 32  # pixels by which images grow: few sizes, for each is compiled
 # Kernels shrink by this share of the learning rate at each step; with a momentum of 0.9 it is the
 # usual 0.00005 of a gradient.
@@ -77,7 +78,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     model = models.elu_resnet_50(
         input_shape=(None, None, dataset.image_shape[-1]),
         classes=dataset.classes,
-        activation=training.activation(config),
+        activation=training.activation(config, steps),
         weight_decay=0.0,  # the optimizer's
         include_preprocessing=True,  # so that pixels travel to the accelerator a byte each
     )
@@ -86,7 +87,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
         metrics += [keras.metrics.TopKCategoricalAccuracy(5, name="top_5_accuracy")]
     averaged = min(steps / 10, steps / config.epochs * AVERAGED_EPOCHS)
     optimizer = keras.optimizers.SGD(
-        schedules.Cosine(config.learning_rate, steps, warmup_steps=steps // 20),
+        training.learning_rate(config, steps),
         momentum=0.9,
         nesterov=True,
         weight_decay=WEIGHT_DECAY,

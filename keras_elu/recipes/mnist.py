@@ -16,6 +16,7 @@ DEFAULTS = {
     "mnist": {"batch_size": 64, "learning_rate": 0.03, "epochs": 30},
     "digits": {"batch_size": 64, "learning_rate": 0.03, "epochs": 50},
 }
+LEARNING_RATE_SCHEDULE = "constant"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +29,11 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     model = models.mnist_mlp(
         input_shape=dataset.image_shape,
         classes=dataset.classes,
-        activation=training.activation(config),
+        activation=training.activation(config, steps),
         kernel_initializer="he_uniform",
     )
     return model, {
-        "optimizer": keras.optimizers.SGD(config.learning_rate),
+        "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps)),
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "metrics": ["accuracy"],
     }

@@ -7,6 +7,7 @@ from keras_elu.training.config import (
     FloatByDataset,
     IntByDataset,
     activation,
+    learning_rate,
 )
 from keras_elu.training.devices import strategy
 from keras_elu.training.distributed import DistributedModel
@@ -28,6 +29,7 @@ __all__ = [
     "Stopped",
     "activation",
     "fit",
+    "learning_rate",
     "main",
     "prepare",
     "strategy",

@@ -85,7 +85,8 @@ def _description(recipe) -> str:
         f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items())
         for name, values in recipe.DEFAULTS.items()
     ]
-    return "\n\n".join([recipe.__doc__.strip(), "Defaults by data set:", *defaults])
+    schedule = f"Default of --learning_rate_schedule: {recipe.LEARNING_RATE_SCHEDULE}."
+    return "\n\n".join([recipe.__doc__.strip(), "Defaults by data set:", *defaults, schedule])
 
 
 def _read(recipe, path: str) -> list[str]:

@@ -2,16 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import keras
 import numpy as np
 import tyro
 
-from keras_elu import data, layers
+from keras_elu import data, layers, schedules
 from keras_elu.training import checkpoints
 
 BY_DATASET = "(default: depends on the data set, see above)"
@@ -19,12 +20,17 @@ IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_
 FloatByDataset = Annotated[
     float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint=BY_DATASET)
 ]
+_Shape = Literal["constant", "piecewise", "cosine", "one_cycle", "knots"]
+_OptionalShape = Annotated[
+    _Shape | None,
+    tyro.conf.arg(
+        metavar="{" + ",".join(get_args(_Shape)) + "}",
+        help_behavior_hint="(default: depends on the recipe, see above)",
+    ),
+]
+_OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
 _OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 _OptionalText = Annotated[str | None, tyro.conf.arg(metavar="STR")]
-
-
-# The most of numbers that may be 0; all others are positive.
-_MOST = {"erasing": 1.0, "mixup": 100.0, "cutmix": 100.0, "label_smoothing": 0.999}
 
 
 # What may be another when a run goes on, for it says how and not what is computed.
@@ -49,6 +55,35 @@ _RANGES = {
     "recover": (0, _INT32),
     "virtual_devices": (1, 1024),
 }
+# The same of other numbers, where they need not be positive, or not larger than these.
+_PARTS = {
+    "alpha_end": (1e-3, 1e3),
+    "alpha_until": (1e-3, 1.0),
+    "alpha_knots": (1e-3, 1e3),
+    "cutmix": (0.0, 100.0),
+    "erasing": (0.0, 1.0),
+    "label_smoothing": (0.0, 0.999),
+    "learning_rate_end": (0.0, 1.0),
+    "learning_rate_knots": (0.0, 1.0),
+    "learning_rate_warmup": (0.0, 0.999),
+    "mixup": (0.0, 100.0),
+}
+# By schedule, the flags that have a meaning for it, besides those of all.
+_OF_SCHEDULE = {
+    "alpha_schedule": {
+        "linear": ("alpha_end", "alpha_until"),
+        "cosine": ("alpha_end", "alpha_until"),
+        "knots": ("alpha_knots",),
+    },
+    "learning_rate_schedule": {
+        "cosine": ("learning_rate_end",),
+        "one_cycle": ("learning_rate_end",),
+        "knots": ("learning_rate_knots",),
+    },
+}
+_MOST_KNOTS = 100
+_MANY = 2**31 - 1  # steps, more than there are knots
+_WARMUP = {"cosine": 0.05, "one_cycle": 0.3}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,13 +113,34 @@ class Config:
     gelu, selu or silu."""
     alpha: float = 1.0
     """Alpha of elu, at the start of parametric_elu; a positive number."""
+    alpha_schedule: Literal["constant", "linear", "cosine", "knots"] = "constant"
+    """How alpha of elu changes over the training."""
+    alpha_end: float = 1.0
+    """Linear, cosine: alpha at the end, in parts of --alpha."""
+    alpha_until: float = 1.0
+    """Linear, cosine: the part of the steps after which alpha is at its end."""
+    alpha_knots: _OptionalText = None
+    """Knots: alpha in parts of --alpha, as 1,0.5,2: straight lines between places spread evenly
+    over the steps."""
     batch_size: IntByDataset = None
     """Images a step, over all replicas."""
     micro_batches: int | Literal["auto"] = 1
     """Parts in which a replica passes its images of a batch through the network, for less memory.
     auto: the least power of 2 with which a step fits."""
     learning_rate: FloatByDataset = None
-    """Learning rate; its peak, where the recipe has a schedule."""
+    """Learning rate; of a schedule, its peak."""
+    learning_rate_schedule: _OptionalShape = None
+    """How the learning rate changes over the training.
+    piecewise: the paper's for CIFAR-100, down to a half, a 20th and a 200th.
+    one_cycle: half a cosine wave up and another one down."""
+    learning_rate_warmup: _OptionalFloat = None
+    """Part of the steps on which the learning rate rises to its peak, from 0 or, of one_cycle, from
+    a 25th. None: 0.05 of cosine, 0.3 of one_cycle, 0 of the others."""
+    learning_rate_end: float = 0.0
+    """Cosine, one_cycle: the learning rate at the end, in parts of its peak."""
+    learning_rate_knots: _OptionalText = None
+    """Knots: learning rates in parts of the peak, as 0.1,1,0: straight lines between places spread
+    evenly over the steps."""
     epochs: IntByDataset = None
     """Passes over the training images."""
     steps_per_epoch: _OptionalInt = None
@@ -122,7 +178,17 @@ def resolve(recipe: types.ModuleType, config: AnyConfig) -> AnyConfig:
         name = name if data.is_prepared(name, config.data_dir) else "digits"
     defaults = recipe.DEFAULTS.get(name, recipe.DEFAULTS[own_dataset(recipe)])
     missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
-    return dataclasses.replace(config, dataset=name, **missing)
+    schedule = config.learning_rate_schedule or recipe.LEARNING_RATE_SCHEDULE
+    warmup = config.learning_rate_warmup
+    config = dataclasses.replace(
+        config,
+        dataset=name,
+        learning_rate_schedule=schedule,
+        learning_rate_warmup=_WARMUP.get(schedule, 0.0) if warmup is None else warmup,
+        **missing,
+    )
+    _check_schedules(config)
+    return config
 
 
 def own_dataset(recipe: types.ModuleType) -> str:
@@ -137,7 +203,26 @@ def check(config: Config) -> None:
         if wanted := _wanted(field.name, value):
             raise ValueError(f"--{field.name} must be {wanted}, not {value!r}.")
     checkpoints.interval(config.checkpoint_every, "--checkpoint_every")
-    activation(config)()
+    for name in ("alpha_knots", "learning_rate_knots"):
+        _knots(config, name)
+    most = max([config.alpha_end, *_knots(config, "alpha_knots")])
+    if wanted := _wanted("alpha", config.alpha * most):
+        raise ValueError(f"--alpha must stay {wanted}, not become {config.alpha * most!r}.")
+    activation(config, steps=_MANY)()
+
+
+def _check_schedules(config: Config) -> None:
+    """Raises `ValueError` with one sentence for a flag that the schedule has no use for.
+
+    Which schedule it is may depend on the data set.
+    """
+    for name, by_schedule in _OF_SCHEDULE.items():
+        chosen = getattr(config, name)
+        for flag in dict.fromkeys(itertools.chain(*by_schedule.values())):
+            given = getattr(config, flag) != getattr(Config, flag)
+            if given and flag not in by_schedule.get(chosen, ()):
+                of = " and ".join(key for key, flags in by_schedule.items() if flag in flags)
+                raise ValueError(f"--{flag} has no meaning for --{name} {chosen}: it is for {of}.")
 
 
 def _wanted(name: str, value: Any) -> str | None:
@@ -145,8 +230,9 @@ def _wanted(name: str, value: Any) -> str | None:
     match value:
         case str():
             return None if _may_be_a_name(value) else "text of at least one character, none null"
-        case float() if name in _MOST:
-            return None if 0 <= value <= _MOST[name] else f"a number from 0 to {_MOST[name]:g}"
+        case float() if name in _PARTS:
+            least, most = _PARTS[name]
+            return None if least <= value <= most else f"a number from {least:g} to {most:g}"
         case float():
             numbers = np.finfo("float32")
             held = float(numbers.tiny) <= value <= float(numbers.max)
@@ -165,18 +251,128 @@ def _may_be_a_name(text: str) -> bool:
         return False
 
 
-def activation(config: Config) -> Callable[[], keras.layers.Layer]:
+def learning_rate(
+    config: Config, steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the learning rate of a training of so many steps.
+
+    Args:
+        config: A configuration that `resolve` has completed.
+        steps: Number of steps of the whole training, positive.
+
+    Raises:
+        ValueError: If there are more knots than steps.
+
+    Example:
+
+    >>> config = Config(
+    ...     learning_rate=2.0, learning_rate_schedule="cosine", learning_rate_warmup=0.2
+    ... )
+    >>> learning_rate(config, 100)(np.array([0, 10, 20, 100])).numpy().tolist()
+    [0.0, 1.0, 2.0, 0.0]
+    """
+    peak, end = config.learning_rate, config.learning_rate_end
+    warmup = int(steps * config.learning_rate_warmup)
+    match config.learning_rate_schedule:
+        case "piecewise":
+            paper = schedules.elu_cifar_11(steps - warmup)
+            factor = peak / paper.values[0]
+            boundaries = [warmup + boundary for boundary in paper.boundaries]
+            values = [factor * rate for rate in paper.values]
+            return schedules.PiecewiseConstant(boundaries, values, warmup_steps=warmup)
+        case "cosine":
+            return schedules.Cosine(peak, steps, warmup_steps=warmup, end=peak * end)
+        case "one_cycle":
+            return schedules.OneCycle(peak, steps, config.learning_rate_warmup, end_factor=end)
+        case "knots":
+            knots, values = _path(config, "learning_rate_knots", peak, warmup, steps)
+            return (
+                schedules.Knots([0, *knots], [0.0, *values])
+                if warmup
+                else schedules.Knots(knots, values)
+            )
+    return schedules.Knots([0, warmup], [0.0, peak]) if warmup else peak
+
+
+def alpha(config: Config, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns the alpha of a training of so many steps.
+
+    Args:
+        config: The configuration.
+        steps: Number of steps of the whole training, positive.
+
+    Raises:
+        ValueError: If there are more knots than steps.
+
+    Example:
+
+    >>> config = Config(alpha=2.0, alpha_schedule="linear", alpha_end=0.5, alpha_until=0.5)
+    >>> alpha(config, 100)(np.array([0, 25, 50, 100])).numpy().tolist()
+    [2.0, 1.5, 1.0, 1.0]
+    """
+    start, end = config.alpha, config.alpha * config.alpha_end
+    changing = max(1, round(steps * config.alpha_until))
+    match config.alpha_schedule:
+        case "linear":
+            return schedules.Linear(start, end, changing)
+        case "cosine":
+            return schedules.Cosine(start, changing, end=end)
+        case "knots":
+            return schedules.Knots(*_path(config, "alpha_knots", start, 0, steps))
+    return start
+
+
+def _path(config, name, unit, first, last) -> tuple[list[int], list[float]]:
+    """Returns the steps from `first` to `last`, and the values, of the knots that a flag gives."""
+    values = _knots(config, name)
+    if not values:
+        raise ValueError(f"--{name.replace('knots', 'schedule')} knots needs --{name}, as 1,0.5.")
+    if len(values) > last - first + 1:
+        raise ValueError(
+            f"--{name} has {len(values)} knots for {last - first:,} steps: give fewer."
+        )
+    steps = [first + (last - first) * i // (len(values) - 1) for i in range(len(values))]
+    return steps, [unit * value for value in values]
+
+
+def _knots(config, name) -> list[float]:
+    text = getattr(config, name)
+    if text is None:
+        return []
+    least, most = _PARTS[name]
+    try:
+        values = [float(part) for part in text.split(",")]
+        right = 2 <= len(values) <= _MOST_KNOTS and all(least <= v <= most for v in values)
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError(
+            f"--{name} must be 2 to {_MOST_KNOTS} numbers from {least:g} to {most:g}, such as "
+            f"1,0.5, not {text!r}."
+        )
+    return values
+
+
+def activation(config: Config, steps: int) -> Callable[[], keras.layers.Layer]:
     """Returns the function that makes the hidden layers' activations.
+
+    Args:
+        config: The configuration.
+        steps: Number of steps of the whole training, over which alpha may change.
 
     Raises:
         ValueError: If there is no such activation, or it has no alpha and one is given.
     """
     make = layers.get(config.activation)
-    if config.activation in ("elu", "parametric_elu"):
+    if config.activation == "elu":
+        return functools.partial(make, alpha=alpha(config, steps))
+    for name, of in (("alpha_schedule", ("elu",)), ("alpha", ("elu", "parametric_elu"))):
+        value = getattr(config, name)
+        if config.activation not in of and value != getattr(Config, name):
+            raise ValueError(
+                f"--{name} {value} has no meaning for --activation {config.activation}: it is for "
+                f"{' and '.join(of)}."
+            )
+    if config.activation == "parametric_elu":
         return functools.partial(make, alpha=config.alpha)
-    if config.alpha != Config.alpha:
-        raise ValueError(
-            f"--alpha {config.alpha} has no meaning for --activation {config.activation}: it is "
-            "for elu and parametric_elu."
-        )
     return make

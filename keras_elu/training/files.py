@@ -1,8 +1,12 @@
 """Files that are complete or not there."""
 
 import contextlib
+import fcntl
+import os
 import pathlib
+import socket
 from collections.abc import Iterator
+from typing import IO
 
 
 @contextlib.contextmanager
@@ -22,3 +26,48 @@ def aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def usable(flag: str) -> Iterator[None]:
+    """Turns what the operating system says of a folder into a `ValueError` of one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be the folder of the run ({error.strerror}): name another "
+            f"with {flag}."
+        ) from error
+
+
+def check_writable(folder: pathlib.Path, flag: str) -> None:
+    """Raises `ValueError`, with one sentence, if a folder cannot be made or written."""
+    path = pathlib.Path(os.path.realpath(folder))  # what ".." means once all is made
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{flag} {folder} is not a folder.")
+    above = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ValueError(f"{flag} {folder} cannot be written: {above} forbids it.")
+    for name in path.relative_to(above).parts:
+        (above / name).exists()  # raises if no folder can have this name
+
+
+def lock(folder: pathlib.Path, flag: str) -> IO[str]:
+    """Takes a folder, which the operating system gives back however the process ends.
+
+    Raises:
+        ValueError: With one sentence, if another process has it.
+    """
+    file = (folder / "lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read() or "another process"
+        raise ValueError(
+            f"{flag} {folder} is in use by {owner}: wait until it ends, or name a new folder."
+        ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file

@@ -2,13 +2,11 @@
 
 import dataclasses
 import datetime
-import fcntl
 import itertools
 import json
 import math
 import os
 import pathlib
-import socket
 import types
 from typing import Any
 
@@ -17,7 +15,7 @@ import keras
 from keras_elu import environment
 from keras_elu.training import command_line
 from keras_elu.training.config import MAY_CHANGE, Config
-from keras_elu.training.files import aside
+from keras_elu.training.files import aside, check_writable, lock, usable
 
 
 class RunFolder:
@@ -39,7 +37,7 @@ class RunFolder:
             for key, value in dataclasses.asdict(config).items()
             if key not in command_line.PLACES
         }
-        try:
+        with usable("--run_dir"):
             self.path = (
                 _new(pathlib.Path("runs"), f"{name}-{config.dataset}")
                 if config.run_dir is None
@@ -47,11 +45,6 @@ class RunFolder:
             )
             if chief:
                 self._check()
-        except OSError as error:
-            raise ValueError(
-                f"{error.filename} cannot be the folder of the run ({error.strerror}): name "
-                "another with --run_dir."
-            ) from error
         self.history = self.path / "history.csv"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -62,13 +55,7 @@ class RunFolder:
         path = pathlib.Path(os.path.realpath(self.path))  # what ".." means once all is made
         if path.is_dir() and any(map(_counts, path.iterdir())):
             self._compare(path)
-        elif path.exists() and not path.is_dir():
-            raise ValueError(f"--run_dir {self.path} is not a folder.")
-        above = next(folder for folder in (path, *path.parents) if folder.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-            raise ValueError(f"--run_dir {self.path} cannot be written: {above} forbids it.")
-        for name in path.relative_to(above).parts:
-            (above / name).exists()  # raises if no folder can have this name
+        check_writable(self.path, "--run_dir")
 
     def _compare(self, path: pathlib.Path) -> None:
         try:
@@ -99,32 +86,14 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock()
+            if self._locked is None:
+                self._locked = lock(self.path, "--run_dir")
             self._write("config.json", self._config)
             self._write("environment.json", environment.describe())
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
-
-    def _lock(self) -> None:
-        """Takes the folder, which the operating system gives back however the process ends."""
-        if self._locked is not None:
-            return
-        file = (self.path / "lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read() or "another process"
-            raise ValueError(
-                f"--run_dir {self.path} is in use by {owner}: wait until it ends, or name a new "
-                "folder."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        self._locked = file
 
     def finish(self, model: keras.Model, result: dict[str, Any]) -> None:
         """Stores the final model, and after it the result.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_elu import data, layers
+from keras_elu import data, layers, training
 from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
 from keras_elu.training import command_line, config
 
@@ -103,14 +103,14 @@ def test_cifar_is_the_papers():
     assert model.count_params() == 1_669_028
     assert model.optimizer.momentum == 0.9
     rates = [
-        float(cifar.learning_rate(settings(cifar), 165_000)(step))
+        float(training.learning_rate(settings(cifar), 165_000)(step))
         for step in (0, 34_999, 35_000, 84_999, 85_000, 134_999, 135_000, 200_000)
     ]
     assert np.allclose(rates, [0.01, 0.01, 0.005, 0.005, 0.0005, 0.0005, 0.00005, 0.00005])
 
 
 def test_cifars_schedule_follows_its_length_and_its_learning_rate():
-    rate = cifar.learning_rate(settings(cifar, learning_rate=0.1), 330)
+    rate = training.learning_rate(settings(cifar, learning_rate=0.1), 330)
     assert np.allclose([float(rate(step)) for step in (69, 70, 329)], [0.1, 0.05, 0.0005])
 
 

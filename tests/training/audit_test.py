@@ -249,6 +249,7 @@ from keras_elu.recipes import mnist as original
 recipe = types.ModuleType("recipe", "A recipe with a fault.")
 recipe.Config, recipe.datasets = original.Config, original.datasets
 recipe.DEFAULTS = original.DEFAULTS
+recipe.LEARNING_RATE_SCHEDULE = original.LEARNING_RATE_SCHEDULE
 class Mask(keras.layers.Dropout):
     def call(self, inputs, training=False):
         return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs

@@ -1,0 +1,238 @@
+"""Workers: threads that ask an oracle for trials, and run each as a process of its own.
+
+What a process holds is given back when it ends, so that the memory of a search does not grow with
+its trials (https://github.com/keras-team/keras-tuner/issues/395).
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+import keras_tuner
+import tensorflow as tf
+from keras_tuner.engine import base_tuner
+
+from keras_elu.training import signals
+from keras_elu.tuning import hparams, oracles, outcomes
+
+_ATTEMPTS = 5  # of a trial whose process dies
+_HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
+_TO_STOP = 60  # seconds that a trial has to save
+
+
+class CannotRun(Exception):
+    """No trial can run: what is wrong is not the trial's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What of a machine a worker may use.
+
+    Args:
+        cores: Numbers of its cores; None where the operating system cannot pin.
+        environment: Variables of the trial's process.
+    """
+
+    cores: tuple[int, ...] | None
+    environment: dict[str, str]
+
+
+def shares(workers: int) -> list[Share]:
+    """Returns equal shares of this process's cores, and of its accelerators if there are any."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    count = len(cores) if cores else os.cpu_count() or 1
+    gpus = _gpus()
+    made = []
+    for i in range(workers):
+        if workers <= count:
+            first, last = i * count // workers, (i + 1) * count // workers
+        else:
+            first, last = i % count, i % count + 1
+        environment = {"TF_NUM_INTRAOP_THREADS": str(last - first)} if workers > 1 else {}
+        if gpus and workers > 1:
+            own = gpus[i * len(gpus) // workers : (i + 1) * len(gpus) // workers]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own or [gpus[i % len(gpus)]])
+            if workers > len(gpus):
+                environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+        made.append(Share(tuple(cores[first:last]) if cores else None, environment))
+    return made
+
+
+def _gpus() -> list[str]:
+    """Returns the names by which CUDA_VISIBLE_DEVICES calls the accelerators of this process."""
+    count = len(tf.config.list_physical_devices("GPU"))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(i) for i in range(count)]
+
+
+def oracle_of_chief(oracle: keras_tuner.Oracle, folder: pathlib.Path):
+    """Returns what stands for the oracle of the chief that keras-tuner's environment names."""
+    return base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name).oracle
+
+
+class Worker(threading.Thread):
+    """Runs trials until there are no more.
+
+    Args:
+        oracle: Whom to ask.
+        name: Its name, other than those of all the other workers.
+        share: What of the machine it may use.
+        recipe: Module name of the recipe.
+        flags: Returns the flags of a trial for its hyper-parameters.
+        objective: Metric of the history.
+        trials: Folder of the trials.
+        stop: Asked whether to stop; the trial then saves, and stays.
+
+    Attributes:
+        error: What ended the worker before its time.
+    """
+
+    def __init__(
+        self,
+        oracle,
+        name: str,
+        share: Share,
+        *,
+        recipe: str,
+        flags: Callable[[keras_tuner.HyperParameters], list[str]],
+        objective: str,
+        trials: pathlib.Path,
+        stop: Callable[[], bool],
+    ):
+        super().__init__(name=name, daemon=True)
+        self._oracle, self._share, self._recipe, self._flags = oracle, share, recipe, flags
+        self._objective, self._trials, self._stopping = objective, trials, stop
+        self.error: Exception | None = None
+
+    def run(self):
+        if self._share.cores:
+            os.sched_setaffinity(0, self._share.cores)  # of this thread, and what it starts
+        try:
+            while not self._stopping():
+                trial = self._oracle.create_trial(self.name)
+                if trial.status == oracles.STOPPED:
+                    return
+                if trial.status == oracles.IDLE:
+                    time.sleep(_HEARTBEAT)
+                    continue
+                if outcomes.read(self._trials, trial.trial_id) is None:
+                    outcome = self._outcome(trial)
+                    if outcome is None:
+                        return
+                    outcomes.write(self._trials, trial.trial_id, outcome)
+                self._oracle.end_trial(trial)
+        except grpc.RpcError as error:
+            self.error = CannotRun(f"The chief does not answer ({error.code().name}).")
+        except Exception as error:
+            self.error = error
+
+    def _outcome(self, trial) -> outcomes.Outcome | None:
+        """Runs a trial, from where it is; returns None if it is to be gone on with later."""
+        deaths = 0
+        while not self._stopping():
+            if not self._free(trial):
+                continue
+            code, hopeless = self._attempt(trial)
+            curve = outcomes.curve(self._trials, trial.trial_id, self._objective)
+            if code == 0:
+                return _ended(outcomes.COMPLETE, curve, self._objective)
+            if hopeless:
+                reason = "it was worse than the median of the others"
+                return _ended(outcomes.STOPPED, curve, self._objective, reason)
+            if code in (signals.STOPPED, -signal.SIGTERM):
+                continue
+            if code == 2:
+                if self._free(trial):
+                    raise CannotRun(self._last_words(trial))
+                continue
+            if code > 0:
+                return _failed(self._last_words(trial), curve)
+            deaths += 1
+            if deaths == _ATTEMPTS:
+                name = signal.Signals(-code).name
+                return _failed(f"its process was killed by {name} {deaths} times", curve)
+        return None
+
+    def _attempt(self, trial) -> tuple[int, bool]:
+        """Runs the process; returns its exit code, and whether it was stopped as hopeless."""
+        flags = [*self._flags(trial.hyperparameters), f"--run_dir={self._trials / trial.trial_id}"]
+        with self._log(trial).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "keras_elu.tuning.trial", self._recipe, *flags],
+                env={"PYTHONUNBUFFERED": "1"} | os.environ | self._share.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is for the search
+            )
+        told, hopeless, deadline = 0, False, None
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(_HEARTBEAT), hopeless
+                told, hopeless = self._report(trial, told, hopeless)
+                if deadline is None and (hopeless or self._stopping()):
+                    process.terminate()
+                    deadline = time.monotonic() + _TO_STOP
+                elif deadline is not None and time.monotonic() > deadline:
+                    process.kill()
+        finally:
+            process.stdin.close()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            hparams.write(self._trials, trial.trial_id, trial.hyperparameters.values)
+
+    def _report(self, trial, told: int, hopeless: bool) -> tuple[int, bool]:
+        """Tells the oracle of the epochs that it does not know, or at least that the trial runs."""
+        curve = outcomes.curve(self._trials, trial.trial_id, self._objective)
+        news = [
+            (epoch, {self._objective: curve[epoch - 1]})
+            for epoch in range(told + 1, len(curve) + 1)
+        ]
+        for epoch, metrics in news or [(0, {})]:
+            answer = self._oracle.update_trial(trial.trial_id, metrics, step=epoch)
+            hopeless = hopeless or answer.status == oracles.STOPPED
+        return len(curve), hopeless
+
+    def _free(self, trial) -> bool:
+        """Whether nobody has the folder of the run; a worker taken for dead may have it still."""
+        path = self._trials / trial.trial_id / "lock"
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            self._oracle.update_trial(trial.trial_id, {}, step=0)
+            time.sleep(_HEARTBEAT)
+            return False
+
+    def _log(self, trial) -> pathlib.Path:
+        return self._trials / f"{trial.trial_id}.log"
+
+    def _last_words(self, trial) -> str:
+        lines = self._log(trial).read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return (said or [line for line in lines if line.strip()] or ["it said nothing"])[-1]
+
+
+def _ended(status, curve, objective, reason=None) -> outcomes.Outcome:
+    value = curve[-1]
+    if value != value:
+        return _failed(f"its {objective} is not finite", curve)
+    return outcomes.Outcome(status=status, value=value, epochs=len(curve), reason=reason)
+
+
+def _failed(reason, curve) -> outcomes.Outcome:
+    return outcomes.Outcome(status=outcomes.FAILED, value=None, epochs=len(curve), reason=reason)
