@@ -89,10 +89,8 @@ def _results(group: Group):
         for metric in dict.fromkeys(m for result in finished for m in result[split]):
             values = [result[split][metric] for result in finished if metric in result[split]]
             values = [value for value in values if value is not None]
-            yield (
-                f"{split} {metric.replace('_', ' ')}",
-                runs.spread(values, runs.form(metric, values)),
-            )
+            name = f"{split} {metric.replace('_', ' ')}"
+            yield name, runs.spread(values, runs.form(metric, values))
 
 
 def _costs(group: Group, accuracy: float | None):

@@ -31,11 +31,16 @@ class Browser:
         made = self._post("", {"capabilities": {"alwaysMatch": wanted}})
         self._session += f"/{made['sessionId']}"
 
-    def _post(self, command: str, body: dict[str, Any] | None = None) -> Any:
+    def close(self) -> None:
+        """Ends the browser."""
+        self._post("", method="DELETE")
+
+    def _post(self, command: str, body: dict[str, Any] | None = None, method="POST") -> Any:
         request = urllib.request.Request(
             self._session + command,
             json.dumps(body or {}).encode(),
             {"Content-Type": "application/json"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)["value"]
