@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -246,7 +247,7 @@ def contents(run: pathlib.Path) -> dict[str, Any]:
     for path in run.rglob("*"):
         name = str(path.relative_to(run))
         if path.name.startswith("events.out.tfevents."):
-            for tag, value in scalars(path):
+            for tag, value in events(path):
                 found.setdefault(f"{path.parent.name}, {tag}", []).append(value)
         elif path.name == "model.keras":
             found |= {f"{name}, {key}": value for key, value in weights(path).items()}
@@ -257,15 +258,16 @@ def contents(run: pathlib.Path) -> dict[str, Any]:
             found |= {f"{name}, {k}": v for k, v in json.loads(path.read_text()).items()}
         elif path.is_file():
             found[name] = "there"
-    return {k: v for k, v in found.items() if not k.endswith(("images_per_second", " seconds"))}
+    of_time = re.compile(r" speed/|(images_per_second|[ _]seconds)$")
+    return {key: value for key, value in found.items() if not of_time.search(key)}
 
 
-def scalars(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+def events(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
     """Yields the step with the tag, and the value, of what a file of events holds."""
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         event = event_pb2.Event.FromString(record)
         for value in event.summary.value:
-            yield f"{event.step} {value.tag}", tf.make_ndarray(value.tensor).tobytes()
+            yield f"{event.step} {value.tag}", value.tensor.SerializeToString()
 
 
 def weights(path: pathlib.Path) -> dict[str, Any]:

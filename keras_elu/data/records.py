@@ -75,17 +75,18 @@ def _read(file: str, offset: int) -> bytes:
             os.close(descriptor)
     except OSError:
         return b""
-    return held if footer == _checksum(held) else b""
+    return held if footer == checksum(held) else b""
 
 
 def _length(header: bytes) -> int | None:
     """The length of the record behind a header; None if this is not one."""
-    if len(header) < _HEADER or header[8:] != _checksum(header[:8]):
+    if len(header) < _HEADER or header[8:] != checksum(header[:8]):
         return None
     return struct.unpack("<Q", header[:8])[0]
 
 
-def _checksum(held: bytes) -> bytes:
+def checksum(held: bytes) -> bytes:
+    """Returns what stands behind a record's length, and behind what it holds."""
     crc = google_crc32c.value(held)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 

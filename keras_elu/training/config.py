@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from keras_elu import data, layers, schedules
-from keras_elu.training import checkpoints
+from keras_elu.training import checkpoints, profile
 
 BY_DATASET = "(default: depends on the data set, see above)"
 IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=BY_DATASET)]
@@ -45,6 +45,8 @@ MAY_CHANGE = {
     "checkpoint_every",
     "checkpoints_kept",
     "recover",
+    "histograms_every",
+    "profile",
 }
 
 _INT32 = 2**31 - 1
@@ -156,6 +158,11 @@ class Config:
     recover: int = 0
     """How often a run whose loss is not finite goes back to its last checkpoint, and leaves out the
     batches that led there."""
+    histograms_every: _OptionalInt = None
+    """Steps from one look into the layers to the next, for TensorBoard: mean and saturated share of
+    the activations, histograms of them and of the gradients. None: never."""
+    profile: _OptionalText = None
+    """First and last step to profile for TensorBoard, such as 100:110. None: none."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the drop-out."""
     run_dir: _OptionalText = None
@@ -208,6 +215,8 @@ def check(config: Config) -> None:
     most = max([config.alpha_end, *_knots(config, "alpha_knots")])
     if wanted := _wanted("alpha", config.alpha * most):
         raise ValueError(f"--alpha must stay {wanted}, not become {config.alpha * most!r}.")
+    if config.profile is not None:
+        profile.interval(config.profile)
     activation(config, steps=_MANY)()
 
 

@@ -61,6 +61,14 @@ def strategy(name: str) -> tf.distribute.Strategy:
     raise ValueError(f"The strategy is default, mirrored or multiworker, not {name!r}.")
 
 
+def count(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of GPUs that a strategy uses; without GPUs, that of its workers."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or tf.config.list_logical_devices("GPU"):
+        return replicas
+    return replicas // len(strategy.extended.worker_devices)
+
+
 def is_chief(config: Config) -> bool:
     """Whether this process writes the run folder and reports: of several workers, one does."""
     return config.strategy != "multiworker" or cluster.read().chief

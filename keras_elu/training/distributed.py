@@ -90,6 +90,14 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         strategy = super().distribute_strategy
         return Splitting(strategy, self._execution) if self.compiled else strategy
 
+    @property
+    def step_scalars(self) -> tuple[tuple[str, ...], tf.Tensor]:
+        """The names of what is kept of every step of training, and a row for each of the latest.
+
+        The latest are those of the last execution; `keras_elu.training.scalars` says what is kept.
+        """
+        return self._execution.scalar_names, self._execution.scalars
+
     def fit(self, *arguments, initial_step: int = 0, **keywords):
         """As `keras.Model.fit`, which has further arguments.
 

@@ -1,79 +1,22 @@
-"""What TensorBoard shows of a run, on the axis of the steps of training."""
+"""The files that TensorBoard reads, to which events come as a whole or not at all."""
 
-import io
+import functools
 import os
 import pathlib
 import socket
 import struct
-import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import keras
-from tensorboard.compat.proto import event_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
 
+from keras_elu.data import records
 from keras_elu.training.files import aside
 
 
-class TensorBoard(keras.callbacks.Callback):
-    """Writes the metrics of training and validation, at the step at which each epoch ended.
-
-    A run that goes on from a checkpoint has the events from before it, and no others.
-
-    Args:
-        folder: The folder; it gets one for training and one for validation.
-        steps: Steps in an epoch.
-    """
-
-    def __init__(self, folder: pathlib.Path, steps: int):
-        super().__init__()
-        self._logs = {name: EventLog(folder / name) for name in ("train", "validation")}
-        self._steps = steps
-        self._failing = False
-
-    def on_train_begin(self, logs=None):
-        self.set_state({"events": dict.fromkeys(self._logs, 0)})
-
-    def on_epoch_end(self, epoch, logs=None):
-        step = (epoch + 1) * self._steps
-        for tag, value in (logs or {}).items():
-            name = "validation" if tag.startswith("val_") else "train"
-            self._logs[name].scalar(f"epoch_{tag.removeprefix('val_')}", value, step)
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        self._logs["train"].scalar("learning_rate", float(rate), step)
-        self.flush()
-
-    def flush(self) -> None:
-        """Brings the events to the disk; says on stderr if it refuses them."""
-        try:
-            for log in self._logs.values():
-                log.flush()
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                print(
-                    f"the events for TensorBoard could not be written ({error.strerror}): the run "
-                    "goes on, and they will be later",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            self._failing = True
-
-    def get_state(self) -> dict[str, Any]:
-        """Returns what belongs into a checkpoint: the number of events so far."""
-        return {"events": {name: log.count for name, log in self._logs.items()}}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
-        for name, log in self._logs.items():
-            log.go_to(state["events"][name])
-
-
 class EventLog:
-    """The events of one folder, in one file, to which they come as a whole or not at all.
+    """The events of one folder, in one file.
 
     Args:
         folder: The folder, which is made with the first event.
@@ -90,12 +33,22 @@ class EventLog:
         """Leaves of the events in the folder the first `count`, once there is another one."""
         self.count = self._kept = count
         self._path = None
-        self._waiting = b""
+        self._waiting = []
 
-    def scalar(self, tag: str, value: float, step: int) -> None:
-        """Adds a number."""
-        event = event_pb2.Event(step=step, wall_time=time.time(), summary=scalar_pb(tag, value))
-        self._waiting += _record(event)
+    def scalars(self, tags: Sequence[str], values: Sequence[float], step: int) -> None:
+        """Adds numbers, all as one event."""
+        event = _scalars(tuple(tags))
+        event.step, event.wall_time = step, time.time()
+        for held, value in zip(event.summary.value, values, strict=True):
+            held.tensor.float_val[0] = value
+        self._add(event)
+
+    def summary(self, summary: summary_pb2.Summary, step: int) -> None:
+        """Adds what a plugin of TensorBoard has made."""
+        self._add(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
+
+    def _add(self, event: event_pb2.Event) -> None:
+        self._waiting.append(_record(event))
         self.count += 1
 
     def flush(self) -> None:
@@ -109,21 +62,21 @@ class EventLog:
         if self._path is None:
             self._path = self._begin()
         with self._path.open("ab", buffering=0) as file:
-            size, left = file.tell(), self._waiting
+            size, left = file.tell(), b"".join(self._waiting)
             try:
                 while left:  # a disk that becomes full amid it takes a part, and then refuses
                     left = left[file.write(left) :]
             except OSError:
                 file.truncate(size)
                 raise
-        self._waiting = b""
+        self._waiting = []
 
     def _begin(self) -> pathlib.Path:
         """Makes the file of this process, with what is kept of those before."""
         self._folder.mkdir(parents=True, exist_ok=True)
         before = sorted(self._folder.glob("events.out.tfevents.*"), key=_begun)
-        events = (record for path in before for record in _events(path.read_bytes()))
-        kept = [record for _, record in zip(range(self._kept), events, strict=False)]
+        held = (record for path in before for record in _events(path.read_bytes()))
+        kept = [record for _, record in zip(range(self._kept), held, strict=False)]
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         with aside(self._folder / name) as path:
             version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
@@ -134,10 +87,19 @@ class EventLog:
         return self._folder / name
 
 
+@functools.lru_cache(maxsize=64)
+def _scalars(tags: tuple[str, ...]) -> event_pb2.Event:
+    """An event of numbers, to be filled in: making one costs more than all else of an event."""
+    event = event_pb2.Event()
+    for tag in tags:
+        event.summary.MergeFrom(scalar_pb(tag, 0.0))
+    return event
+
+
 def _record(event: event_pb2.Event) -> bytes:
-    file = io.BytesIO()
-    RecordWriter(file).write(event.SerializeToString())
-    return file.getvalue()
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return b"".join([length, records.checksum(length), data, records.checksum(data)])
 
 
 def _events(data: bytes) -> Iterator[bytes]:

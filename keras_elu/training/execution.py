@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import keras
 import tensorflow as tf
 
-from keras_elu.training import keras_internals, step
+from keras_elu.training import keras_internals, scalars, step
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -50,6 +50,8 @@ class Execution:
         self.micro_batches = micro_batches
         self.batch_spec = None  # of the latest data set that was distributed
         self.steps = model.steps_per_execution  # of the next call
+        self.scalar_names = ()
+        self.scalars = None  # of the latest call: a tensor, with a row of them for each step
 
     def _refuse_second_strategy(self):
         """TensorFlow numbers the sums of each strategy from 100 on, and takes them for the same."""
@@ -115,32 +117,48 @@ class Execution:
             micro_batches=self._fitting_micro_batches() if training else 1,
         )
 
+        kept = scalars.StepScalars(model, training)
+
         def loss_of(batch):
             return strategy.experimental_local_results(strategy.run(one, args=(batch,)))[0]
 
         def run(iterator, steps):
-            """How many steps were done, which was the first whose loss was not finite, the logs."""
+            """How many steps were done, the first whose loss was not finite, scalars, the logs."""
             before = 0 if model.optimizer is None else tf.cast(model.optimizer.iterations, "int32")
 
-            def body(done, _, first_bad):
-                batch = iterator.get_next_as_optional()
+            def body(done, _, first_bad, rows):
+                batch, there, waited = scalars.timed(
+                    iterator.get_next_as_optional, lambda batch: batch.has_value()
+                )
 
                 def do():
-                    bad = tf.logical_not(tf.math.is_finite(loss_of(batch.get_value())))
+                    with scope(strategy):
+                        first = kept.before()
+                    loss = loss_of(batch.get_value())
+                    with scope(strategy):
+                        row = tf.stack([tf.cast(loss, "float32"), waited, *first, *kept.after()])
+                    bad = tf.logical_not(tf.math.is_finite(loss))
                     new = tf.logical_and(bad, first_bad < 0)
-                    return done + 1, True, tf.where(new, done, first_bad)
+                    return done + 1, True, tf.where(new, done, first_bad), row
 
-                return tf.cond(batch.has_value(), do, lambda: (done, False, first_bad))
+                nothing = tf.zeros([len(kept.names)])
+                result = tf.cond(there, do, lambda: (done, False, first_bad, nothing))
+                return *result[:3], rows.write(done, result[3])
 
-            done, _, first_bad = tf.while_loop(
-                lambda done, more, _: tf.logical_and(more, done < steps),
+            done, _, first_bad, rows = tf.while_loop(
+                lambda done, more, *_: tf.logical_and(more, done < steps),
                 body,
-                (tf.constant(0), tf.constant(True), tf.constant(-1)),
+                (
+                    tf.constant(0),
+                    tf.constant(True),
+                    tf.constant(-1),
+                    tf.TensorArray("float32", steps, element_shape=[len(kept.names)]),
+                ),
                 parallel_iterations=1,
             )
             with scope(strategy):
                 bad = tf.where(first_bad < 0, 0, before + first_bad + 1)
-                return tf.stack([done, bad]), model.get_metrics_result()
+                return tf.stack([done, bad]), rows.stack()[:done], model.get_metrics_result()
 
         if not model.run_eagerly:
             run = tf.function(run, autograph=False, reduce_retracing=True)
@@ -151,7 +169,9 @@ class Execution:
                     return model.get_metrics_result()
             if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
                 iterator = self._iterator_of_one(iterator)
-            numbers, logs = run(iterator, tf.constant(self.steps))
+            numbers, rows, logs = run(iterator, tf.constant(self.steps))
+            if training:
+                self.scalar_names, self.scalars = kept.names, rows
             done, bad = numbers.numpy()
             if not done:
                 raise StopIteration
@@ -221,7 +241,10 @@ class Execution:
                     "the model or its input smaller."
                 )
             number *= 2
-        print(f"micro-batches: {number}, of {-(-rows // number)} of a replica's {rows} examples")
+        if self._strategy.extended.should_checkpoint:  # the chief
+            print(
+                f"micro-batches: {number}, of {-(-rows // number)} of a replica's {rows} examples"
+            )
         self.micro_batches = number
         return number
 

@@ -48,7 +48,7 @@ class History(keras.callbacks.Callback):
     @property
     def last(self) -> dict[str, float]:
         """The metrics of the latest epoch."""
-        without = ("epoch", "images_per_second")
+        without = ("epoch", "images_per_second", "seconds")
         return {name: value for name, value in self.rows[-1].items() if name not in without}
 
     def write(self) -> None:

@@ -15,12 +15,13 @@ from keras_elu import data
 from keras_elu.training import cluster, command_line, config, devices, evaluation
 from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.distributed import DistributedModel
-from keras_elu.training.events import TensorBoard
 from keras_elu.training.execution import NonFiniteLoss
 from keras_elu.training.history import History
+from keras_elu.training.profile import Profile
 from keras_elu.training.progress import Progress, metrics_text
 from keras_elu.training.run_folder import RunFolder
 from keras_elu.training.signals import STOPPED, StopSignals
+from keras_elu.training.tensorboard import TensorBoard
 
 
 def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> None:
@@ -209,23 +210,37 @@ class Records:
         self.folder = folder
         self.progress = Progress(settings.batch_size, run.steps_per_epoch, settings.epochs)
         self.history = History(folder.history)
-        tensorboard = TensorBoard(folder.tensorboard, run.steps_per_epoch)
-        named = {"progress": self.progress, "history": self.history, "tensorboard": tensorboard}
+        self.tensorboard = TensorBoard(
+            folder.tensorboard,
+            run.steps_per_epoch,
+            config=folder.config,
+            batch=lambda: next(iter(run.training(0).take(1))),
+            progress=self.progress,
+            histograms_every=settings.histograms_every,
+        )
+        named = {
+            "progress": self.progress,
+            "history": self.history,
+            "tensorboard": self.tensorboard,
+        }
+        profiling = []
+        if settings.profile is not None:
+            profiling = [Profile(folder.tensorboard, settings.profile, run.steps_per_epoch)]
         if not folder.chief:
-            named = {}
+            named, profiling = {}, []
         self.checkpoints = Checkpoints(
             folder.checkpoints,
             every=settings.checkpoint_every,
             keep=settings.checkpoints_kept,
             callbacks=named,
             stop=stop,
-            flush=tensorboard.flush,
+            flush=self.tensorboard.flush,
         )
         self.checkpoints.check(run.model)
         optimizer = getattr(run.model.optimizer, "inner_optimizer", run.model.optimizer)
         averages = [evaluation.Averages()] if optimizer.use_ema else []
         # Progress first, for it adds the speed to the logs; last what saves the others' state.
-        self.all = [*named.values(), *averages, self.checkpoints]
+        self.all = [*named.values(), *profiling, *averages, self.checkpoints]
 
 
 def fit(run: Run, records: Records) -> dict[str, Any]:
@@ -266,12 +281,15 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
         "test": test,
+        "replicas": run.replicas,
+        "devices": devices.count(run.model.distribute_strategy),
         "images_per_second": records.progress.images_per_second,
         "seconds": records.progress.elapsed,
     }
     checkpoints.close()
     if folder.chief:
         records.history.write()
+        records.tensorboard.finish(test, run.test)
         folder.finish(run.model, result)
         checkpoints.clear()
     return result
@@ -300,6 +318,8 @@ def _train(run: Run, records: Records) -> None:
             if not left:
                 raise
             checkpoints.go_back(error.step)
+            if not records.folder.chief:
+                continue
             print(
                 f"{error} Going back to {_position(run, checkpoints)}; the batches up to that of "
                 f"this step are left out, {left - 1} attempts are left.",

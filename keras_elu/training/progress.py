@@ -1,4 +1,8 @@
-"""What a run shows while it trains: a bar on a terminal, and one line for every epoch."""
+"""What a run shows while it trains: a bar on a terminal, and one line for every epoch.
+
+Where there is no terminal, an epoch that takes long has a line after half a minute, and then every
+five.
+"""
 
 import math
 import sys
@@ -7,12 +11,15 @@ import time
 import keras
 import tqdm
 
+_FIRST_LINE, _NEXT_LINE = 30, 300  # seconds
+
 
 class Progress(keras.callbacks.Callback):
-    """Shows how far the run is and how fast; `images_per_second` joins the logs of every epoch.
+    """Shows how far the run is and how fast, and when it will end.
 
     The speed is that of the training steps, without the first call, which compiles, and without
-    validation. Callbacks that come later in the list find it in their logs.
+    validation. `images_per_second` and `seconds`, those of the run so far, join the logs of every
+    epoch: callbacks that come later in the list find them there.
 
     Args:
         batch_size: Images a step, over all replicas.
@@ -26,6 +33,7 @@ class Progress(keras.callbacks.Callback):
         self._images, self._seconds = 0, 0.0  # measured, over all epochs
         self._first_call_ended, self._steps_since = None, 0
         self._started, self._before = time.perf_counter(), 0.0
+        self._next_line = self._started + _FIRST_LINE
 
     @property
     def elapsed(self) -> float:
@@ -40,6 +48,11 @@ class Progress(keras.callbacks.Callback):
         """Goes on from there."""
         self._images, self._seconds = state["images"], state["seconds"]
         self._before, self._started = state["elapsed"], time.perf_counter()
+
+    @property
+    def trained(self) -> tuple[int, float]:
+        """Images, and the seconds that they took."""
+        return self._images, self._seconds
 
     @property
     def images_per_second(self) -> float:
@@ -74,15 +87,20 @@ class Progress(keras.callbacks.Callback):
             self._steps_since += steps
             self._seconds += now - self._mark
         self._mark = now
-        self._bar.set_postfix_str(self._text(logs), refresh=False)
-        self._bar.update(steps)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(self._text(logs), refresh=False)
+            self._bar.update(steps)
+        elif now >= self._next_line and self._steps_since:
+            self._next_line = now + _NEXT_LINE
+            print(f"{self._title()} {done / self._steps:4.0%} {self._text(logs)}", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._steps_done is None:  # an earlier attempt has done all of them
             self._steps_done = self._steps
         self._bar.close()
         print(self._title(), self._text(logs), flush=True)
-        logs["images_per_second"] = self._speed()
+        self._next_line = max(self._next_line, time.perf_counter() + _FIRST_LINE)
+        logs["images_per_second"], logs["seconds"] = self._speed(), self.elapsed
 
     def _title(self) -> str:
         width = len(str(self._epochs))

@@ -26,13 +26,16 @@ class RunFolder:
         config: The run's configuration, complete.
         chief: Whether this process writes; of several workers one does, and the others only read.
 
+    Attributes:
+        config: What config.json holds.
+
     Raises:
         ValueError: With one sentence, if the folder cannot be this run's. Nothing is written.
     """
 
     def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
         name = command_line.recipe_name(recipe)
-        self._config = {"recipe": name} | {
+        self.config = {"recipe": name} | {
             key: value
             for key, value in dataclasses.asdict(config).items()
             if key not in command_line.PLACES
@@ -64,11 +67,11 @@ class RunFolder:
             raise ValueError(
                 f"--run_dir {self.path} holds files, but not those of a run: name a new folder."
             ) from error
-        for key in sorted((held.keys() | self._config.keys()) - MAY_CHANGE):
-            if held.get(key) != self._config.get(key):
+        for key in sorted((held.keys() | self.config.keys()) - MAY_CHANGE):
+            if held.get(key) != self.config.get(key):
                 raise ValueError(
                     f"--run_dir {self.path} holds a run with another {key}, {held.get(key)!r} "
-                    f"instead of {self._config.get(key)!r}: name a new folder."
+                    f"instead of {self.config.get(key)!r}: name a new folder."
                 )
 
     @property
@@ -88,7 +91,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
                 self._locked = lock(self.path, "--run_dir")
-            self._write("config.json", self._config)
+            self._write("config.json", self.config)
             self._write("environment.json", environment.describe())
         except OSError as error:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""Compares runs: `python -m keras_elu.report RUN [RUN ...]`."""

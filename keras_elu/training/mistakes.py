@@ -1,0 +1,66 @@
+"""What a trained classifier takes for what, and where it is most wrong."""
+
+import dataclasses
+import heapq
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+WORST = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistakes:
+    """The mistakes of a classifier on a data set.
+
+    Args:
+        counts: (classes, classes): how often a class, the row, was taken for another, the column.
+        images: The worst of them, the worst first: those with the greatest loss.
+        captions: What they are, and what they were taken for.
+    """
+
+    counts: np.ndarray
+    images: np.ndarray
+    captions: list[str]
+
+
+def classifies(model: keras.Model, dataset: tf.data.Dataset) -> bool:
+    """Whether the model gives logits of classes for images, and the data set has their labels."""
+    spec = dataset.element_spec
+    if len(model.outputs) != 1 or not isinstance(spec, tuple) or len(spec) != 2:
+        return False
+    images, labels = spec
+    ranks = images.shape.rank, labels.shape.rank, len(model.outputs[0].shape)
+    return ranks == (4, 1, 2) and labels.dtype.is_integer
+
+
+def find(model: keras.Model, dataset: tf.data.Dataset) -> Mistakes:
+    """Goes once through a data set, on one device.
+
+    Args:
+        model: It gives logits (batch, classes).
+        dataset: Batches of images of one size and labels.
+    """
+    classes = model.outputs[0].shape[-1]
+    counts = np.zeros((classes, classes), np.int64)
+    worst = []  # a heap of the loss, the image's number, and all about it
+    seen = 0
+    for images, labels in dataset:
+        logits = tf.cast(model(images, training=False), "float32")
+        probabilities = tf.nn.softmax(logits).numpy()
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy()
+        labels, taken = labels.numpy(), probabilities.argmax(1)
+        np.add.at(counts, (labels, taken), 1)
+        wrong = np.flatnonzero(labels != taken)
+        for row in wrong[np.argsort(-losses[wrong], kind="stable")[:WORST]]:
+            caption = f"{labels[row]} as {taken[row]}, {probabilities[row, taken[row]]:.0%}"
+            one = (float(losses[row]), -(seen + int(row)), caption, images[int(row)].numpy())
+            if len(worst) < WORST:
+                heapq.heappush(worst, one)
+            else:
+                heapq.heappushpop(worst, one)
+        seen += len(labels)
+    worst.sort(key=lambda one: one[:2], reverse=True)
+    images = np.stack([image for *_, image in worst]) if worst else np.zeros((0,))
+    return Mistakes(counts, images, [caption for _, _, caption, _ in worst])

@@ -1,0 +1,130 @@
+"""The comparison of runs: its numbers, and its page in a real browser."""
+
+import json
+import re
+import subprocess
+import sys
+
+import browser
+import pytest
+
+from keras_elu.report import __main__ as report
+
+ACCURACIES = {  # of validation, by epoch
+    ("elu", 0): (0.5, 0.75, 0.9),
+    ("elu", 1): (0.25, 0.5, 0.8),
+    ("relu", 0): (0.2, 0.4, 0.6),
+}
+
+
+def make(folder, activation, seed, finished=True):
+    """The folder of a run of 3 epochs of 10 steps, of a minute each."""
+    folder.mkdir()
+    config = {"recipe": "mnist", "dataset": "digits", "activation": activation, "seed": seed}
+    environment = {"processor": "a <processor>", "accelerators": [], "commit": "0123456789abcdef"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "environment.json").write_text(json.dumps(environment))
+    accuracies = ACCURACIES[activation, seed]
+    columns = "epoch,loss,accuracy,val_loss,val_accuracy,images_per_second,seconds"
+    rows = [
+        f"{epoch},{1 / (epoch + 1)},{accuracy},{2 / (epoch + 1)},{accuracy},100,{60 * (epoch + 1)}"
+        for epoch, accuracy in enumerate(accuracies)
+    ]
+    (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n")
+    if finished:
+        of = {"accuracy": accuracies[-1], "loss": 0.5 + seed}
+        result = {"test": of, "validation": of, "steps": 30, "epochs": 3, "devices": 2}
+        result |= {"images_per_second": 1000.0 + 200 * seed, "seconds": 180.0}
+        (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [make(tmp_path / f"{name}-{seed}", name, seed) for name, seed in ACCURACIES]
+
+
+def rows(page):
+    """The cells of all tables, by the heading of their row and that of their column."""
+    found = {}
+    for line in re.findall("<tr>(.*?)</tr>", page.read_text(encoding="utf-8"), re.DOTALL):
+        heading = re.findall('<th scope="row">(.*?)</th>', line)
+        cells = re.findall('<td data-name="(.*?)"><span>(.*?)</span></td>', line)
+        if heading:
+            found.setdefault(re.sub("<.*?>", "", heading[0]), {}).update(cells)
+    return found
+
+
+def test_seeds_count_as_one_and_cost_is_counted_to_what_all_have_reached(folders, tmp_path):
+    page = tmp_path / "out" / "index.html"
+    command = [sys.executable, "-m", "keras_elu.report", *folders, "--out", page.parent]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(page) in done.stdout
+    elu, relu = (rows(page)[f"activation {name}"] for name in ("elu", "relu"))
+    assert elu["test accuracy"] == "85.00% ± 7.07%"  # of 0.9 and 0.8
+    assert relu["test accuracy"] == "60.00%"
+    assert elu["test loss"] == "1.000 ± 0.707"
+    assert elu["images/s"] == "1,100 ± 141"
+    assert elu["device-hours"] == "0.1000 ± 0.0000"  # 180 s on 2 devices
+    # relu reaches 60% in its third epoch, the two of elu in their second and third.
+    assert (relu["time to 60.0%"], relu["steps to 60.0%"]) == ("3.0 min", "30")
+    assert (elu["time to 60.0%"], elu["steps to 60.0%"]) == ("2.5 min ± 42.4 s", "25 ± 7")
+    assert (elu["activation"], relu["activation"]) == ("elu", "relu")
+    names = {f"{metric}{theme}.png" for metric in METRICS for theme in ("", "-dark")}
+    assert {path.name for path in page.parent.iterdir()} == names | {"index.html"}
+
+
+METRICS = ("loss", "val_loss", "accuracy", "val_accuracy", "images_per_second")
+
+
+def test_a_run_that_has_not_ended_is_compared_as_far_as_it_is(folders, tmp_path, capsys):
+    other = make(tmp_path / "unfinished", "elu", 1, finished=False)
+    assert report.main([str(folders[0]), str(other), "--out", str(tmp_path / "out")]) == 0
+    page = tmp_path / "out" / "index.html"
+    assert rows(page)["mnist on digits"]["runs"] == "1 of 2 finished"
+    assert rows(page)[str(other)]["state"] == "3 epochs so far"
+    assert "What differs" not in page.read_text(encoding="utf-8")
+
+
+BAD = {
+    "no run": ([], "RUN"),
+    "no folder": (["absent"], "absent is not the folder of a run"),
+    "an accuracy in percent": (["absent", "--accuracy", "97"], "at most 1"),
+    "a file for a folder": (["elu-0", "--out", "elu-0/config.json"], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)
+def test_a_wrong_command_ends_with_one_sentence_and_2(
+    arguments, said, folders, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert report.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+SCREENS = {"phone": (390, 844, "dark"), "desktop": (1280, 900, "light")}
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page_on_any_screen_without_a_network(folders, tmp_path):
+    assert report.main([*map(str, folders), "--out", str(tmp_path / "out")]) == 0
+    page = tmp_path / "out" / "index.html"
+    with browser.opened() as opened:
+        for width, height, theme in SCREENS.values():
+            opened.show(page.as_uri(), width, height, theme)
+            assert opened.console() == []
+            asked = {address for address in opened.requests() if not address.startswith("data:")}
+            assert asked == {page.as_uri()}
+            pictures = opened.run("return [...document.images].map((i) => i.naturalWidth)")
+            assert pictures == [800] * len(METRICS)
+            assert opened.run("return document.documentElement.scrollWidth") <= width
+            assert "85.00% ± 7.07%" in opened.run("return document.body.innerText")
+            ground = opened.run("return getComputedStyle(document.body).backgroundColor")
+            assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[theme]
+            assert opened.picture().startswith(b"\x89PNG")
