@@ -31,8 +31,10 @@ def classifies(model: keras.Model, dataset: tf.data.Dataset) -> bool:
     if len(model.outputs) != 1 or not isinstance(spec, tuple) or len(spec) != 2:
         return False
     images, labels = spec
-    ranks = images.shape.rank, labels.shape.rank, len(model.outputs[0].shape)
-    return ranks == (4, 1, 2) and labels.dtype.is_integer
+    if images.shape.rank != 4 or len(model.outputs[0].shape) != 2:
+        return False
+    one_hot = labels.shape.rank == 2 and labels.shape[1] == model.outputs[0].shape[1]
+    return one_hot or (labels.shape.rank == 1 and labels.dtype.is_integer)
 
 
 def find(model: keras.Model, dataset: tf.data.Dataset) -> Mistakes:
@@ -40,13 +42,15 @@ def find(model: keras.Model, dataset: tf.data.Dataset) -> Mistakes:
 
     Args:
         model: It gives logits (batch, classes).
-        dataset: Batches of images of one size and labels.
+        dataset: Batches of images of one size and labels, as numbers or one-hot.
     """
     classes = model.outputs[0].shape[-1]
     counts = np.zeros((classes, classes), np.int64)
     worst = []  # a heap of the loss, the image's number, and all about it
     seen = 0
     for images, labels in dataset:
+        if labels.shape.rank == 2:
+            labels = tf.argmax(labels, 1)
         logits = tf.cast(model(images, training=False), "float32")
         probabilities = tf.nn.softmax(logits).numpy()
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy()
