@@ -4,7 +4,7 @@ import io
 import os
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +101,29 @@ def prepare(encoded: bytes, shorter: int | None = None, raw: bool = False) -> Pr
 
 def is_damage(said: str) -> bool:
     """Whether what libjpeg says of an image means that it is not what it was."""
-    return "Corrupt" in said and not _SPARE.search(said)
+    return "Corrupt" in said and not is_spare(said)
+
+
+def is_spare(said: str) -> bool:
+    """Whether what libjpeg says of an image is that there are more bytes than it needs."""
+    return bool(_SPARE.search(said))
+
+
+def shortened(encoded: bytes, rows: int) -> bytearray:
+    """Returns a JPEG whose header says that it has this number of rows, fewer than it holds.
+
+    It is decoded as far as that; then libjpeg says that there are bytes to spare.
+
+    Example:
+
+    >>> jpeg = encode(np.full((40, 60, 3), 200, np.uint8))
+    >>> tf.io.extract_jpeg_shape(bytes(shortened(jpeg, 10))).numpy().tolist()
+    [10, 60, 3]
+    """
+    place = next(end + 3 for code, end in _markers(encoded) if code in _FRAMES)
+    changed = bytearray(encoded)
+    changed[place : place + 2] = rows.to_bytes(2, "big")
+    return changed
 
 
 def resize(pixels: np.ndarray, shorter: int) -> np.ndarray:
@@ -153,15 +175,21 @@ def encode(pixels: np.ndarray, quality: int = 95, subsampling: str = "4:4:4") ->
 
 def _jpeg_shape(encoded: bytes) -> tuple[int, int, int]:
     """Height, width and channels; the file is followed to its end, past those of thumbnails."""
-    shape, position = None, 2
-    while marker := _MARKER.search(encoded, position):
-        code, position = marker[1][0], marker.end()
+    shape = None
+    for code, position in _markers(encoded):
         if code == _END and shape:
             return shape
         if code in _FRAMES and len(encoded) >= position + 8:
             shape = struct.unpack_from(">HHB", encoded, position + 3)
-        position += int.from_bytes(encoded[position : position + 2])
     raise Damaged("it is truncated: the marker of its end is missing")
+
+
+def _markers(encoded: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG, each with where it ends."""
+    position = 2
+    while marker := _MARKER.search(encoded, position):
+        yield marker[1][0], marker.end()
+        position = marker.end() + int.from_bytes(encoded[marker.end() : marker.end() + 2])
 
 
 def _png_shape(encoded: bytes) -> tuple[int, int]:

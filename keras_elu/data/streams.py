@@ -1,12 +1,14 @@
 """Data sets too large for memory, or of varying image sizes: read from TFDS's files as needed."""
 
 import atexit
+import collections
 import concurrent.futures
 import functools
 import math
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -18,8 +20,9 @@ from keras_elu.data.images import Damaged
 from keras_elu.data.records import Records
 
 DEFAULT_SIZE = 224
-PART = 4  # images that a thread takes at a time
+PART = 16  # images, at most, that a thread takes at a time
 ALIGNMENT = 64  # bytes
+KEPT = 8  # batches whose memory is kept for others
 QUIET = 0.1  # seconds without a call, after which there will be none
 ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
 _CROPS = {
@@ -226,9 +229,10 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
     """
     rows = plan.element_spec[0].shape[0]
     kinds = tf.uint8, tf.int32, tf.bool
+    memory = _Memory((rows, *shape))
 
     def batch(indices, draws):
-        images = _aligned((rows, *shape))
+        images = memory.take()
         labels, there = np.zeros(rows, np.int32), np.zeros(rows, bool)
 
         def part(numbers):
@@ -243,7 +247,8 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
             if go_on:
                 images[indices < 0] = 0
                 wanted = np.flatnonzero(indices >= 0)
-                list(_threads().map(part, np.split(wanted, range(PART, len(wanted), PART))))
+                size = min(PART, -(-rows // workers.cores()))
+                list(_threads().map(part, np.split(wanted, range(size, len(wanted), size))))
         return images, labels, there
 
     def loaded(indices, draws):
@@ -255,6 +260,27 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
 
     # Two at a time, so that no thread waits for the last images of a batch.
     return plan.map(loaded, num_parallel_calls=2)
+
+
+class _Memory:
+    """Arrays of bytes of one shape, whose memory is used again when nobody holds them any more.
+
+    New memory has to be cleared by the operating system, which costs as much as to fill a tenth of
+    it with pixels that need no decoding.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape = shape
+        self._free = collections.deque(maxlen=KEPT)
+
+    def take(self) -> np.ndarray:
+        try:
+            room = self._free.pop()
+        except IndexError:
+            room = _aligned(self._shape)
+        array = room[:]
+        weakref.finalize(array, self._free.append, room)  # TensorFlow, too, holds the array itself
+        return array
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

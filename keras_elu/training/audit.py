@@ -9,11 +9,9 @@ one is not, and 2 for a wrong command line.
 
 import dataclasses
 import pathlib
-import runpy
 import sys
 import tempfile
 import textwrap
-import types
 from collections.abc import Callable, Sequence
 
 import keras
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        recipe = _recipe(arguments)
+        recipe = command_line.recipe(arguments)
         settings = config.resolve(recipe, command_line.parse(recipe, arguments[1:]))
         config.check(settings)
         strategy = devices.set_up(settings)
@@ -86,31 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(table(checks), flush=True)
     return 0 if all(check.ok for check in checks) else 1
-
-
-def _recipe(arguments: Sequence[str]) -> types.ModuleType:
-    """Returns the recipe that a trainer's script imports."""
-    if not arguments or not pathlib.Path(arguments[0]).is_file():
-        raise ValueError(
-            f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: name one, such "
-            "as trainers/mnist.py, and then its flags."
-        )
-    try:
-        names = runpy.run_path(arguments[0], run_name="audit")
-    except Exception as error:  # whatever a script may raise
-        raise ValueError(f"{arguments[0]} cannot be run: {error!r}.") from error
-    recipes = [
-        value
-        for value in names.values()
-        if isinstance(value, types.ModuleType)
-        and all(hasattr(value, name) for name in ("Config", "build", "datasets"))
-    ]
-    if len(recipes) != 1:
-        raise ValueError(
-            f"{arguments[0]} imports {len(recipes)} modules with Config, build and datasets: a "
-            "trainer imports one, its recipe."
-        )
-    return recipes[0]
 
 
 def _check_pieces(settings: config.Config, strategy: tf.distribute.Strategy) -> None:

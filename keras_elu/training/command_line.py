@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pathlib
+import runpy
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -125,6 +126,35 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("the file does not hold a JSON object.")
     return values
+
+
+def recipe(arguments: Sequence[str]) -> types.ModuleType:
+    """Returns the recipe that a trainer's script, the first of the arguments, imports.
+
+    Raises:
+        ValueError: With one sentence, if it does not import one.
+    """
+    if not arguments or not pathlib.Path(arguments[0]).is_file():
+        raise ValueError(
+            f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: name one, such "
+            "as trainers/mnist.py, and then its flags."
+        )
+    try:
+        names = runpy.run_path(arguments[0], run_name="trainer")
+    except Exception as error:  # whatever a script may raise
+        raise ValueError(f"{arguments[0]} cannot be run: {error!r}.") from error
+    recipes = [
+        value
+        for value in names.values()
+        if isinstance(value, types.ModuleType)
+        and all(hasattr(value, name) for name in ("Config", "build", "datasets"))
+    ]
+    if len(recipes) != 1:
+        raise ValueError(
+            f"{arguments[0]} imports {len(recipes)} modules with Config, build and datasets: a "
+            "trainer imports one, its recipe."
+        )
+    return recipes[0]
 
 
 def recipe_name(recipe: types.ModuleType) -> str:

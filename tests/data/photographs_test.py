@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -269,3 +270,59 @@ next(batches)
 """
     command = [sys.executable, "-c", script, str(builder.data_dir)]
     subprocess.run(command, check=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_a_batch_keeps_its_pixels_for_as_long_as_anybody_holds_it(builder):
+    """Memory is used again, but only that of batches which are gone."""
+    kwargs = {"seed": 1, "image_size": 64, "preprocess": "none"}
+    pipeline = streamed(builder).training(8, **kwargs)
+    held, copies, places = [], [], set()
+    for step, (images, _) in enumerate(pipeline.take(60)):
+        pixels = images.numpy()  # a view
+        places.add(pixels.ctypes.data)
+        if step % 5 == 0:
+            held.append(pixels)
+            copies.append(pixels.copy())
+        del images, pixels
+    np.testing.assert_array_equal(held, copies)
+    assert len(held) == len({pixels.ctypes.data for pixels in held}) == 12
+    assert len(places) < 30
+
+
+def resident():
+    """Bytes of memory that this process has."""
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_is_flat_over_twenty_epochs(builder):
+    batches = iter(streamed(builder).training(8, image_size=512, augment="resized_crop"))
+    batch = 8 * 512 * 512 * 3 * 4  # bytes
+    after = {}
+    for epoch in range(1, 21):
+        for _ in range(COUNT // 8):
+            next(batches)
+        after[epoch] = resident()
+    assert after[20] - after[5] < batch
+
+
+def test_a_pipeline_reads_ahead_no_more_than_a_few_batches(builder, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        streams._Source,
+        "training",
+        lambda self, index, draws, image, of=streams._Source.training: (
+            read.append(index),
+            of(self, index, draws, image),
+        )[1],
+    )
+    batches = iter(streamed(builder).training(8, image_size=16))
+    taken = 3
+    for _ in range(taken):
+        next(batches)
+    count = -1
+    while count != len(read):
+        count = len(read)
+        time.sleep(0.5)
+    # Those that wait, and two that would be begun when one of them is taken.
+    assert count <= 8 * (taken + data.datasets.READ_AHEAD + 2)
