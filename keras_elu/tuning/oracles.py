@@ -54,12 +54,14 @@ class _Kept:
             state = json.loads(self._file.read_text(encoding="utf-8"))
             trials = [trial_module.Trial.from_state(state) for state in state["trials"]]
             self.trials = {trial.trial_id: trial for trial in trials}
-            ongoing = state["oracle"].pop("ongoing_trials").values()
-            self.set_state(state["oracle"] | {"ongoing_trials": {}})
-            for trial in (self.trials[name] for name in ongoing):
-                if trial.status == RUNNING:
-                    trial.status = INVALID
-                    self._retry_queue.append(trial.trial_id)
+            self.set_state(state["oracle"])
+            # keras-tuner saves an end before it takes the trial from its worker. Those that run
+            # stay with their workers, who may be alive, and otherwise are soon taken for dead.
+            self.ongoing_trials = {
+                worker: trial
+                for worker, trial in self.ongoing_trials.items()
+                if trial.status == RUNNING
+            }
         self.ended = {n: o for n, o in outcomes.read_all(self._trials).items() if n in self.trials}
 
     def save(self):
@@ -98,8 +100,11 @@ class _Kept:
             self._rate_failed()
             self._asked[tuner_id] = now
             trial = super().create_trial(tuner_id)
+            # A Gaussian process takes its time, in which nobody else is listened to.
+            taken = time.monotonic() - now
+            self._heard = {name: heard + taken for name, heard in self._heard.items()}
             if trial.status == RUNNING:
-                self._heard[trial.trial_id] = now
+                self._heard[trial.trial_id] = now + taken
             elif trial.status == STOPPED:
                 self.over = all(t.status == COMPLETED for t in self.trials.values())
                 if self.over:
@@ -130,7 +135,7 @@ class _Kept:
         """
         with self._mutex:
             trial = self.trials[trial_id]
-            self._heard[trial_id] = time.monotonic()
+            self._hear(trial_id)
             value = dict(metrics).get(self.objective.name)
             if value is not None:
                 self._curves.setdefault(trial_id, {})[int(step)] = float(value)
@@ -140,6 +145,7 @@ class _Kept:
     def end_trial(self, trial):
         """Takes the end of a trial from its file."""
         with self._mutex:
+            self._hear(trial.trial_id)
             outcome = outcomes.read(self._trials, trial.trial_id)
             held = self.trials[trial.trial_id]
             if held.status == COMPLETED or outcome is None:
@@ -155,6 +161,13 @@ class _Kept:
         outcome = self.ended[trial.trial_id]
         trial.best_step = outcome.epochs
         trial.score = self._worst() if outcome.value is None else outcome.value
+
+    def _hear(self, trial_id):
+        """Notes that the worker of a trial is alive."""
+        self._heard[trial_id] = now = time.monotonic()
+        for worker, trial in self.ongoing_trials.items():
+            if trial.trial_id == trial_id:
+                self._asked[worker] = now
 
     def lose(self, tuner_id: str) -> None:
         """Is told that a worker is dead: its trial is for the next one who asks."""
@@ -289,7 +302,7 @@ def hyperband_trials(epochs: int, factor: int = 3) -> int:
     Example:
 
     >>> hyperband_trials(9)
-    22
+    23
     """
     brackets = 1 + math.floor(math.log(epochs) / math.log(factor) + 1e-9)
     last = math.ceil(1 + math.log(epochs, factor))

@@ -286,7 +286,7 @@ class Search:
     def _workers(self, stop: Callable[[], bool]) -> list[workers.Worker]:
         oracle, prefix = self._oracle, "worker"
         if self.role == "worker":
-            oracle = workers.oracle_of_chief(oracle, self.folder)
+            oracle = workers.Chief(oracle, self.folder)
             prefix = os.environ["KERASTUNER_TUNER_ID"]
         return [
             workers.Worker(

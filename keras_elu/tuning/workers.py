@@ -7,6 +7,7 @@ its trials (https://github.com/keras-team/keras-tuner/issues/395).
 import contextlib
 import dataclasses
 import fcntl
+import io
 import os
 import pathlib
 import signal
@@ -27,6 +28,7 @@ from keras_elu.tuning import hparams, oracles, outcomes
 _ATTEMPTS = 5  # of a trial whose process dies
 _HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
 _TO_STOP = 60  # seconds that a trial has to save
+_PATIENCE = 3600  # seconds that a chief has to be back
 
 
 class CannotRun(Exception):
@@ -74,9 +76,39 @@ def _gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
-def oracle_of_chief(oracle: keras_tuner.Oracle, folder: pathlib.Path):
-    """Returns what stands for the oracle of the chief that keras-tuner's environment names."""
-    return base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name).oracle
+class Chief:
+    """Stands for the oracle of the chief that keras-tuner's environment names.
+
+    A chief that does not answer may be started again: it is asked for an hour.
+
+    Args:
+        oracle: An oracle of the same kind.
+        folder: Folder of the search.
+    """
+
+    def __init__(self, oracle: keras_tuner.Oracle, folder: pathlib.Path):
+        with contextlib.redirect_stdout(io.StringIO()):
+            tuner = base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name)
+        self._client = tuner.oracle
+
+    def create_trial(self, *arguments):
+        return self._ask(self._client.create_trial, *arguments)
+
+    def update_trial(self, *arguments, **named):
+        return self._ask(self._client.update_trial, *arguments, **named)
+
+    def end_trial(self, *arguments):
+        return self._ask(self._client.end_trial, *arguments)
+
+    def _ask(self, call, *arguments, **named):
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return call(*arguments, **named)  # which waits until there is a connection
+            except grpc.RpcError as error:
+                if time.monotonic() > deadline:
+                    raise CannotRun("The chief has not answered for an hour.") from error
+                time.sleep(_HEARTBEAT)
 
 
 class Worker(threading.Thread):
@@ -130,8 +162,6 @@ class Worker(threading.Thread):
                         return
                     outcomes.write(self._trials, trial.trial_id, outcome)
                 self._oracle.end_trial(trial)
-        except grpc.RpcError as error:
-            self.error = CannotRun(f"The chief does not answer ({error.code().name}).")
         except Exception as error:
             self.error = error
 
@@ -140,6 +170,8 @@ class Worker(threading.Thread):
         deaths = 0
         while not self._stopping():
             if not self._free(trial):
+                if (outcome := outcomes.read(self._trials, trial.trial_id)) is not None:
+                    return outcome
                 continue
             code, hopeless = self._attempt(trial)
             curve = outcomes.curve(self._trials, trial.trial_id, self._objective)

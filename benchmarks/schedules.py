@@ -1,0 +1,93 @@
+"""Trains what searches found, and the default, with fresh seeds, and compares them seed by seed.
+
+python benchmarks/schedules.py mnist runs/tuning-mnist-digits-both --seeds 5
+
+A search chooses the best of many on one seed and the same held-out images, so that its own number
+flatters it. Here the configuration of every search, and that of its first trial, which is the
+default, are trained with seeds that no search has used. Prints the difference of every seed, and
+appends a JSON line to benchmarks/results/schedules.jsonl.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import tqdm
+
+from keras_elu import environment
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "schedules.jsonl"
+FIRST_SEED = 1001
+
+
+def train(recipe: str, config: pathlib.Path, seed: int, folder: pathlib.Path) -> dict | None:
+    """Returns the result of a run; None if it failed."""
+    script = ROOT / "trainers" / f"{recipe}.py"
+    flags = ["--config", config, "--seed", seed, "--run_dir", folder]
+    command = [sys.executable, script, *flags]
+    subprocess.run(map(str, command), capture_output=True, check=False)
+    result = folder / "result.json"
+    return json.loads(result.read_text()) if result.exists() else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="such as mnist")
+    parser.add_argument("searches", nargs="+", type=pathlib.Path, help="folders of searches")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="(default: 5)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once (default: 1)")
+    asked = parser.parse_args()
+    default = min((asked.searches[0] / "trials").glob("*/config.json"))
+    configs = {"default": default} | {s.name: s / "best.json" for s in asked.searches}
+    seeds = range(FIRST_SEED, FIRST_SEED + asked.seeds)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool,
+    ):
+        futures = {
+            (name, seed): pool.submit(
+                train, asked.recipe, config, seed, pathlib.Path(home, f"{name}-{seed}")
+            )
+            for seed in seeds
+            for name, config in configs.items()
+        }
+        for _ in tqdm.tqdm(concurrent.futures.as_completed(futures.values()), total=len(futures)):
+            pass
+    results = {key: future.result() for key, future in futures.items()}
+    line = {
+        "recipe": asked.recipe,
+        "configs": {name: json.loads(path.read_text()) for name, path in configs.items()},
+        "seeds": list(seeds),
+        "results": {name: [results[name, seed] for seed in seeds] for name in configs},
+        "environment": environment.describe(),
+    }
+    for split in ("validation", "test"):
+        print(f"{split} loss")
+        losses = {name: [r and r[split]["loss"] for r in line["results"][name]] for name in configs}
+        for name, values in losses.items():
+            print(f"  {name:<40}", *(f"{v:.4f}" if v else "failed" for v in values))
+            pairs = zip(values, losses["default"], strict=True)
+            differences = [a - b for a, b in pairs if a is not None and b is not None]
+            if name != "default" and len(differences) > 1:
+                mean, spread = statistics.mean(differences), statistics.stdev(differences)
+                lower = sum(d < 0 for d in differences)
+                print(
+                    f"  {'minus default':<40}",
+                    *(f"{d:+.4f}" for d in differences),
+                    f"  mean {mean:+.4f}, standard deviation {spread:.4f}, lower {lower} of "
+                    f"{len(values)}",
+                )
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
