@@ -5,9 +5,10 @@
 For a small network of dense layers, whose steps are so short that all counts, and for the CIFAR
 network. The contestants take turns in one process: the bar alone, the bar with TensorBoard as a run
 has it by default, and with a look into the layers. A turn is timed from the end of its first step
-to the end of its epoch, when all is written. What a look costs is the difference to the default;
-with `--histograms_every 100` a hundredth of it comes on every step. Ratios are by round. Appends a
-JSON line to benchmarks/results/monitoring.jsonl.
+to the end of its epoch, when all is written. What the callback costs is told twice: by how much
+longer the steps of a round take, and, since that drowns in the noise of short turns, by the time
+spent inside the callback. A look takes what the callback takes longer with it. Appends a JSON line
+to benchmarks/results/monitoring.jsonl.
 """
 
 import argparse
@@ -26,13 +27,13 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "monitoring.jsonl"
 # The factory in keras_elu.models and its arguments, the batch, the steps of a turn after the first,
 # and the turns of each contestant.
 NETWORKS = {
-    "mlp": ("mnist_mlp", {"input_shape": (28, 28, 1), "classes": 10}, 64, 300, 25),
-    "cifar": ("elu_cifar_11", {"input_shape": (32, 32, 3), "classes": 100}, 100, 6, 7),
+    "mlp": ("mnist_mlp", {"input_shape": (28, 28, 1), "classes": 10}, 64, 300, 31),
+    "cifar": ("elu_cifar_11", {"input_shape": (32, 32, 3), "classes": 100}, 100, 10, 9),
 }
 
 
 def turns(network):
-    """Returns the milliseconds of a step in each turn, by contestant."""
+    """Returns for each turn the milliseconds of a step and those inside, by contestant."""
     import keras
     import tensorflow as tf
 
@@ -61,29 +62,64 @@ def turns(network):
         def on_epoch_end(self, epoch, logs=None):
             self.end = time.perf_counter()
 
-    def turn(folder=None, histograms_every=None):
-        progress, clock = Progress(batch, 1 + steps, 1), Clock()
-        callbacks = [progress, clock]
-        if folder is not None:
-            board = TensorBoard(
-                pathlib.Path(folder),
-                1 + steps,
-                config={"network": network},
-                batch=lambda: (images, labels),
-                progress=progress,
-                histograms_every=histograms_every,
-            )
-            callbacks = [progress, board, clock]
+    class Timed(TensorBoard):
+        """Sums the seconds spent in it after the first step."""
+
+        def __init__(self, *arguments, progress, **keywords):
+            super().__init__(*arguments, progress=progress, **keywords)
+            self.progress, self.seconds = progress, 0.0
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch:
+                self._time(super().on_train_batch_begin, batch, logs)
+            else:
+                super().on_train_batch_begin(batch, logs)
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch:
+                self._time(super().on_train_batch_end, batch, logs)
+            else:
+                super().on_train_batch_end(batch, logs)
+
+        def on_epoch_end(self, epoch, logs=None):
+            self._time(super().on_epoch_end, epoch, logs)
+
+        def _time(self, method, *arguments):
+            begin = time.perf_counter()
+            method(*arguments)
+            self.seconds += time.perf_counter() - begin
+
+    def board(folder, histograms_every=None):
+        return Timed(
+            pathlib.Path(folder),
+            1 + steps,
+            config={"network": network},
+            batch=lambda: (images, labels),
+            progress=Progress(batch, 1 + steps, 1),
+            histograms_every=histograms_every,
+        )
+
+    def turn(watching=None):
+        """Milliseconds of a step, and of them those inside the callback."""
+        clock = Clock()
+        callbacks = [Progress(batch, 1 + steps, 1), clock]
+        if watching is not None:
+            watching.seconds = 0.0
+            callbacks = [watching.progress, watching, clock]
         with contextlib.redirect_stdout(io.StringIO()):
             model.fit(batches, steps_per_epoch=1 + steps, verbose=0, callbacks=callbacks)
-        return 1e3 * (clock.end - clock.begin) / steps
+        inside = 0.0 if watching is None else watching.seconds
+        return 1e3 * (clock.end - clock.begin) / steps, 1e3 * inside / steps
 
-    turn()  # compiles
-    taken = {"without": [], "default": [], "with a look": []}
-    for _ in tqdm.trange(rounds, desc=network, disable=None):
-        for name, every in (("without", None), ("default", None), ("with a look", 1 + steps)):
-            with tempfile.TemporaryDirectory() as folder:
-                taken[name].append(turn(None if name == "without" else folder, every))
+    with tempfile.TemporaryDirectory() as folder:
+        default, look = board(f"{folder}/default"), board(f"{folder}/look", 1 + steps)
+        contestants = {"without": None, "default": default, "with a look": look}
+        for watching in contestants.values():
+            turn(watching)  # compiles
+        taken = {name: [] for name in contestants}
+        for _ in tqdm.trange(rounds, desc=network, disable=None):
+            for name, watching in contestants.items():
+                taken[name].append(turn(watching))
     return taken
 
 
@@ -100,20 +136,24 @@ def main():
     found = {network: turns(network) for network in networks}
     for network, taken in found.items():
         steps = NETWORKS[network][3]
-        rounds = list(zip(*taken.values(), strict=True))
-        shares = [default / without - 1 for without, default, _ in rounds]
-        looks = [steps * (look - default) for _, default, look in rounds]
-        of_each = [look / 100 / row[0] for look, row in zip(looks, rounds, strict=True)]
-        print(f"{network}: a step takes {spread(taken['without'], '.3f')} ms")
+        without, default, look = taken.values()
+        longer = [b / a - 1 for (a, _), (b, _) in zip(without, default, strict=True)]
+        inside = [part / whole for whole, part in default]
+        looks = [steps * (b - a) for (_, a), (_, b) in zip(default, look, strict=True)]
+        of_each = [one / 100 / a for one, (a, _) in zip(looks, without, strict=True)]
+        print(f"{network}: a step takes {spread([a for a, _ in without], '.3f')} ms")
         print(
-            f"    and with TensorBoard {spread(taken['default'], '.3f')} ms, by round "
-            f"{spread(shares, '+.2%')}"
+            f"    with TensorBoard {spread([a for a, _ in default], '.3f')} ms, longer by "
+            f"{spread(longer, '+.2%')}; inside it {spread(inside, '.2%')}"
         )
         print(
             f"    a look takes {spread(looks, '.1f')} ms; one every 100 steps "
-            f"{spread(of_each, '+.2%')}"
+            f"{spread(of_each, '.2%')}"
         )
-    record = environment.describe() | {"benchmark": "monitoring", "milliseconds a step": found}
+    record = environment.describe() | {
+        "benchmark": "monitoring",
+        "milliseconds a step, and of them inside": found,
+    }
     with RESULTS.open("a") as file:
         file.write(json.dumps(record) + "\n")
     print(f"Appended to {RESULTS.relative_to(pathlib.Path.cwd())}.")

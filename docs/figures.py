@@ -74,6 +74,34 @@ def curves():
     figure.savefig(DOCS / "mnist.png", dpi=150)
 
 
+def activity():
+    """Mean activation of each layer of the paper's MNIST network: mean and range over seeds.
+
+    docs/results/mnist-activity.csv has the latest `activation_mean` and `saturated_share` of
+    `trainers/mnist.py --learning_rate 0.01 --epochs 6 --histograms_every 100 --activation ... `.
+    """
+    with (DOCS / "results" / "mnist-activity.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    layers = sorted({int(row["layer"]) for row in rows})
+    for activation, colour in COLOURS.items():
+        of = [row for row in rows if row["activation"] == activation]
+        values = [[float(row["mean"]) for row in of if int(row["layer"]) == n] for n in layers]
+        middle = [statistics.mean(column) for column in values]
+        axes.plot(layers, middle, "o-", color=colour, label=activation)
+        low, high = [min(column) for column in values], [max(column) for column in values]
+        axes.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)
+    seeds = len({row["seed"] for row in rows})
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.set(
+        xlabel="layer",
+        ylabel="mean activation",
+        title=f"Bias shift on MNIST after {int(rows[0]['step']):,} steps, {seeds} seeds",
+    )
+    axes.legend()
+    figure.savefig(DOCS / "activity.png", dpi=150)
+
+
 def read(path):
     with path.open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
@@ -82,3 +110,4 @@ def read(path):
 if __name__ == "__main__":
     gradient()
     curves()
+    activity()

@@ -38,6 +38,7 @@ def test_every_flag_it_names_is_one():
     of_trainers = {field for r in RECIPES for field in r.Config.__dataclass_fields__}
     commands = (
         *("keras_elu/launch.py", "keras_elu/data/prepare_imagenet.py"),
+        "keras_elu/report/__main__.py",
         *("tests/torture.py", "benchmarks/combinations.py"),
     )
     code = "".join((ROOT / path).read_text(encoding="utf-8") for path in commands)

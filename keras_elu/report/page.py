@@ -105,13 +105,10 @@ def _costs(group: Group, accuracy: float | None):
         return
     reached = [found for run in group.runs if (found := run.first(accuracy)) is not None]
     suffix = f" ({len(reached)} of {len(group.runs)})" if len(reached) < len(group.runs) else ""
-    for key, form in (("seconds", duration), ("steps", "{:,.0f}".format)):
+    for key, name, form in (("seconds", "time", duration), ("steps", "steps", "{:,.0f}".format)):
         values = [found[key] for found in reached if key in found]
-        name = "time" if key == "seconds" else key
-        yield (
-            f"{name} to {accuracy:.4g}".replace(f"{accuracy:.4g}", f"{accuracy:.1%}"),
-            (runs.spread(values, form) + suffix),
-        )
+        if values or not reached:
+            yield f"{name} to {accuracy:.1%}", runs.spread(values, form) + suffix
 
 
 def _explained(accuracy: float | None) -> str:

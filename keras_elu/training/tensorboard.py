@@ -21,6 +21,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from keras_elu.training import mistakes, pictures, speed
+from keras_elu.training.config import MAY_CHANGE
 from keras_elu.training.events import EventLog
 from keras_elu.training.probe import Probe
 from keras_elu.training.progress import Progress
@@ -75,8 +76,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._written = time.monotonic()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._start = self._done = epoch * self._steps
-        self._ended = None
+        self._start, self._done = epoch * self._steps, None
         if not self._run.count:
             self._introduce()
         if self._every is not None and self._probe is None:
@@ -85,13 +85,12 @@ class TensorBoard(keras.callbacks.Callback):
         self._speed_from = self._trained
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._ended is None:  # an earlier attempt has done some
+        if self._done is None:  # not the first where an earlier attempt has done some
             self._done = self._start + batch
 
     def on_train_batch_end(self, batch, logs=None):
         # Keras counts the last execution as a full one.
         before, self._done = self._done, self._start + min(batch + 1, self._steps)
-        self._ended = True
         self._rows.append((self._done, *self.model.step_scalars))
         if self._progress is not None and self._trained == self._speed_from:
             self._drain()
@@ -178,7 +177,11 @@ class TensorBoard(keras.callbacks.Callback):
             lines = [f"| {key} | {value} |" for key, value in self._config.items()]
             table = "\n".join(["| | |", "|-|-|", *lines])
             self._run.summary(text_pb("config", table), 0)
-            values = {key: value for key, value in self._config.items() if value is not None}
+            values = {
+                key: value
+                for key, value in self._config.items()
+                if value is not None and key not in MAY_CHANGE
+            }
             metrics = [f"test_{metric}" for metric in ("loss", "accuracy")]
             experiment = hparams_config_pb(
                 [hparams.HParam(name) for name in values],
