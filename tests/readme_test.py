@@ -5,10 +5,11 @@ import re
 
 import pytest
 
-from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
+from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
+from keras_elu.tuning import search
 
 ROOT = pathlib.Path(__file__).parents[1]
-RECIPES = (autoencoder, cifar, imagenet, mnist)
+RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -43,6 +44,7 @@ def test_every_flag_it_names_is_one():
     )
     code = "".join((ROOT / path).read_text(encoding="utf-8") for path in commands)
     of_others = {"help", *re.findall(r'add_argument\(\s*"--(\w+)"', code)}
+    of_others |= set(search.Options.__dataclass_fields__)
     flags = set(re.findall(r"--(\w+)", README))
     assert {"strategy", "config", "resize"} <= flags
     assert flags <= of_trainers | of_others
