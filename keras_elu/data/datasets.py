@@ -160,6 +160,8 @@ class Dataset(abc.ABC):
         def finished(number, workers):
             options = tf.data.Options()
             options.autotune.enabled = True
+            # Each map that TensorFlow makes parallel of its own accord reads ahead, too.
+            options.experimental_optimization.map_parallelization = False
             # Where batches are not made by worker, each takes its part of every batch.
             policy = tf.data.experimental.AutoShardPolicy.DATA
             options.experimental_distribute.auto_shard_policy = policy
