@@ -86,7 +86,7 @@ def batches_of_tf_data(data_dir, folder, name):
     options = tf.data.Options()
     options.deterministic = False
     options.threading.max_intra_op_parallelism = 1
-    dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(BATCH, drop_remainder=True).prefetch(2)
     return iter(dataset.with_options(options))
 
 
@@ -101,7 +101,7 @@ def batches_from_directory(data_dir, folder, name):
     def mirrored(images, labels):
         return tf.image.random_flip_left_right(images), labels
 
-    return iter(dataset.map(mirrored, tf.data.AUTOTUNE).repeat().prefetch(tf.data.AUTOTUNE))
+    return iter(dataset.map(mirrored, tf.data.AUTOTUNE).repeat().prefetch(2))
 
 
 class Pictures:
