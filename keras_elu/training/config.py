@@ -13,7 +13,7 @@ import numpy as np
 import tyro
 
 from keras_elu import data, layers, schedules
-from keras_elu.training import checkpoints, profile
+from keras_elu.training import checkpoints, profiling
 
 BY_DATASET = "(default: depends on the data set, see above)"
 IntByDataset = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=BY_DATASET)]
@@ -216,7 +216,7 @@ def check(config: Config) -> None:
     if wanted := _wanted("alpha", config.alpha * most):
         raise ValueError(f"--alpha must stay {wanted}, not become {config.alpha * most!r}.")
     if config.profile is not None:
-        profile.interval(config.profile)
+        profiling.interval(config.profile)
     activation(config, steps=_MANY)()
 
 

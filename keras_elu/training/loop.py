@@ -17,11 +17,11 @@ from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.distributed import DistributedModel
 from keras_elu.training.execution import NonFiniteLoss
 from keras_elu.training.history import History
-from keras_elu.training.profile import Profile
+from keras_elu.training.monitoring import TensorBoard
+from keras_elu.training.profiling import Profile
 from keras_elu.training.progress import Progress, metrics_text
 from keras_elu.training.run_folder import RunFolder
 from keras_elu.training.signals import STOPPED, StopSignals
-from keras_elu.training.tensorboard import TensorBoard
 
 
 def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> None:

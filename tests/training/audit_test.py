@@ -376,5 +376,5 @@ def test_workers_that_do_not_talk_to_each_other_are_found(command, script):
     lines = done.stdout.splitlines()
     assert all(line.startswith("[0] ") for line in lines)
     wrong = {line[4:].split("  ")[0] for line in lines if line.endswith("NOT OK")}
-    assert {WEIGHTS, METRICS, AFTERWARDS} <= wrong
+    assert {WEIGHTS, METRICS, AFTERWARDS} <= wrong, done.stdout + done.stderr
     assert MASKS not in wrong

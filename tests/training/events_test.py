@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from keras_elu.training.tensorboard import TensorBoard
+from keras_elu.training.monitoring import TensorBoard
 
 STEPS = 4
 

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from keras_elu import diagnostics, layers, schedules, training
 from keras_elu.training import mistakes, pictures, speed
-from keras_elu.training.tensorboard import TensorBoard
+from keras_elu.training.monitoring import TensorBoard
 
 STEPS, EPOCHS, BATCH = 5, 2, 8
 RNG = np.random.default_rng(0)
