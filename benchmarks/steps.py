@@ -1,17 +1,21 @@
 """One training step: the model that distributes against stock Keras and PyTorch.
 
 A step is forward, loss, backward and SGD with momentum, on one batch that lies in memory. Every
-contestant has a process of its own, and they take turns, a few steps at a time, so that one
-computes while all others wait. Keras runs `fit`, timed from the end of one step to the end of
-another: neither compilation nor the start of `fit` counts. The limit is the faster of a matrix
+contestant has a process of its own, and they take turns, a step at a time where a step is long, so
+that one computes while all others wait. Keras runs one `fit` without an end, which waits between
+turns: neither compilation nor the start of `fit` counts. The limit is the faster of a matrix
 product and a convolution of the network, measured in the same turns; the floating-point operations
-of a step are those of its convolutions and dense layers, forward and backward. Ratios are medians
-over the rounds, to the faster of stock Keras with and without XLA.
+of a step are those of its convolutions and dense layers, forward and backward. Ratios are to the
+faster of stock Keras with and without XLA, of the wall time and of the processor time of all
+threads: the median over the rounds, in which both ran within seconds, and where it lies with 95%
+confidence, whatever the distribution. A second process of stock Keras shows what chance does.
 
     python benchmarks/steps.py
+    python benchmarks/steps.py --tables cost --rounds 100
 
 prints a table for each network and precision and appends it as a JSON line to
-benchmarks/results/steps.jsonl.
+benchmarks/results/steps.jsonl. The table "cost" has only what is needed to tell the engine from
+stock Keras, so that there can be many rounds.
 """
 
 import argparse
@@ -21,9 +25,11 @@ import math
 import multiprocessing
 import os
 import pathlib
+import random
 import shutil
 import socket
 import statistics
+import sys
 import time
 
 import tqdm
@@ -41,12 +47,15 @@ NETWORKS = {
         4,
     ),
 }
-TIMED = {"mlp": 320, "cifar": 3, "imagenet_half": 1}  # steps in a turn, after one that is not timed
+TURN = {"mlp": 160, "cifar": 1, "imagenet_half": 1}  # steps
+RATE = 1e-6  # of learning; many steps on one batch of noise must not diverge
+UNTIMED = 2  # rounds; the first compiles
+LIFE = 25  # rounds, then all processes start anew: where its memory lies makes a process slower
 OURS, STOCK = "DistributedModel", "keras.Model"
 
 
 def contestants():
-    """Returns for each table what takes part: name, kind of process, and its arguments."""
+    """Returns for each table, network and precision what takes part: kind of process, arguments."""
     stock, xla = {"stock": True, "jit_compile": False}, {"jit_compile": True}
     limits = {
         "limit: matrix product": ("limit", {"of": "product"}),
@@ -81,13 +90,28 @@ def contestants():
         "2 replicas, mirrored": ("keras", {"strategy": "mirrored"}),
         "2 replicas, workers": ("keras", {"strategy": "multiworker"}),
     }
+    cost = {
+        OURS: ("keras", {}),
+        STOCK: ("keras", stock),
+        f"{STOCK}, again": ("keras", stock),
+    }
+    dense_cost = cost | {
+        f"{STOCK}, XLA": ("keras", stock | xla),
+        f"{STOCK}, XLA, again": ("keras", stock | xla),
+    }
     return {
-        ("mlp", "float32"): mlp,
-        ("cifar", "float32"): cifar | limits,
-        ("cifar", "mixed_bfloat16"): cifar | limits,
-        ("imagenet_half", "float32"): both | torch | limits,
-        ("imagenet_half", "mixed_bfloat16"): both | torch | limits,
-        ("scaling", "float32"): scaling,
+        ("mlp", "mlp", "float32"): mlp,
+        ("cifar", "cifar", "float32"): cifar | limits,
+        ("cifar", "cifar", "mixed_bfloat16"): cifar | limits,
+        ("imagenet_half", "imagenet_half", "float32"): both | torch | limits,
+        ("imagenet_half", "imagenet_half", "mixed_bfloat16"): both | torch | limits,
+        ("scaling", "cifar", "float32"): scaling,
+        ("cost", "mlp", "float32"): dense_cost,
+        ("cost", "mlp", "mixed_bfloat16"): dense_cost,
+        ("cost", "cifar", "float32"): cost,
+        ("cost", "cifar", "mixed_bfloat16"): cost,
+        ("cost", "imagenet_half", "float32"): cost,
+        ("cost", "imagenet_half", "mixed_bfloat16"): cost,
     }
 
 
@@ -145,7 +169,7 @@ class Keras:
             if not stock:
                 model = training.DistributedModel(model.inputs, model.outputs)
             model.compile(
-                keras.optimizers.SGD(0.001, momentum=0.9),
+                keras.optimizers.SGD(RATE, momentum=0.9),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 steps_per_execution=steps_per_execution,
                 **arguments,
@@ -153,27 +177,16 @@ class Keras:
         images = tf.random.normal([batch, *given["input_shape"]])
         labels = tf.random.uniform([batch], maxval=given["classes"], dtype="int32")
         self._dataset = tf.data.Dataset.from_tensors((images, labels)).repeat()
-        self._model, self._untimed = model, steps_per_execution
+        self._model = model
 
-        class Clock(keras.callbacks.Callback):
-            def on_train_begin(self, logs=None):
-                self.begin = self.end = None
+    def train(self, turns):
+        import keras
 
-            def on_train_batch_end(self, batch, logs=None):
-                if self.begin is None or batch + 1 == self.params["steps"]:
-                    float(logs["loss"])  # waits for an accelerator
-                    self.begin, self.end = self.begin or time.perf_counter(), time.perf_counter()
+        def on_train_batch_end(batch, logs):
+            turns.done(self._model.steps_per_execution, lambda: float(logs["loss"]))
 
-        self._clock = Clock()
-
-    def seconds(self, steps):
-        self._model.fit(
-            self._dataset,
-            steps_per_epoch=self._untimed + steps,
-            verbose=0,
-            callbacks=[self._clock],
-        )
-        return (self._clock.end - self._clock.begin) / steps
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=on_train_batch_end)
+        self._model.fit(self._dataset, steps_per_epoch=2**31 - 1, verbose=0, callbacks=[clock])
 
 
 class PyTorch:
@@ -195,7 +208,7 @@ class PyTorch:
         kernels = [p for p in parameters if p.ndim > 1]
         biases = [p for p in parameters if p.ndim == 1]
         self._optimizer = torch.optim.SGD(
-            [{"params": kernels, "weight_decay": 0.0005}, {"params": biases}], 0.001, momentum=0.9
+            [{"params": kernels, "weight_decay": 0.0005}, {"params": biases}], RATE, momentum=0.9
         )
         self._model = torch.compile(model) if compiled else model
 
@@ -210,13 +223,9 @@ class PyTorch:
         self._optimizer.step()
         return loss
 
-    def seconds(self, steps):
-        self._step().item()
-        begin = time.perf_counter()
-        for _ in range(steps):
-            loss = self._step()
-        loss.item()
-        return (time.perf_counter() - begin) / steps
+    def train(self, turns):
+        while True:
+            turns.done(1, self._step().item)
 
 
 def module(layer):
@@ -274,16 +283,44 @@ class Limit:
         self._operands = [tf.cast(tf.random.normal(shape), dtype) for shape in shapes]
         self._function = tf.function(function)
 
-    def seconds(self, steps):
-        begin = time.perf_counter()
-        for _ in range(steps):
-            result = self._function(*self._operands)
-        result[:1].numpy()
-        return (time.perf_counter() - begin) / steps
+    def train(self, turns):
+        while True:
+            turns.done(1, self._function(*self._operands)[:1].numpy)
 
 
 OPERATIONS = {"product": 2 * 4096**3, "convolution": 2 * 100 * 16 * 16 * 3 * 3 * 192 * 240}
 KINDS = {"keras": Keras, "torch": PyTorch, "limit": Limit}
+
+
+class Turns:
+    """Tells the parent what a turn took, and waits for the next; the process ends with the last."""
+
+    def __init__(self, pipe):
+        self._pipe = pipe
+        pipe.send("ready")
+        self._next()
+
+    def _next(self):
+        self._steps = self._left = self._pipe.recv()
+        if not self._steps:
+            # Not ru_maxrss, which is at least what the parent had when it started this process.
+            status = pathlib.Path("/proc/self/status").read_text()
+            self._pipe.send(1024 * int(status.split("VmHWM:")[1].split()[0]))
+            sys.exit()
+        self._begin = self._now()
+
+    def done(self, steps, wait):
+        """Counts steps, the last of which `wait` waits for."""
+        self._left -= steps
+        if self._left <= 0:
+            wait()
+            took = zip(self._now(), self._begin, strict=True)
+            self._pipe.send([(end - begin) / self._steps for end, begin in took])
+            self._next()
+
+    @staticmethod
+    def _now():
+        return time.perf_counter(), time.process_time()
 
 
 def serve(pipe, environment, core, kind, arguments):
@@ -291,13 +328,7 @@ def serve(pipe, environment, core, kind, arguments):
     os.environ |= environment
     if core is not None:
         os.sched_setaffinity(0, [core])
-    measured = KINDS[kind](**arguments)
-    pipe.send("ready")
-    while steps := pipe.recv():
-        pipe.send(measured.seconds(steps))
-    # Not ru_maxrss, which is at least what the parent had when it started this process.
-    status = pathlib.Path("/proc/self/status").read_text()
-    pipe.send(1024 * int(status.split("VmHWM:")[1].split()[0]))
+    KINDS[kind](**arguments).train(Turns(pipe))
 
 
 class Contestant:
@@ -340,45 +371,62 @@ def clusters(count):
     ]
 
 
-def measure(table, precision, taking_part, rounds, smoke):
-    """Returns a row for each contestant: seconds of a step in every round, and memory."""
-    network = "cifar" if table == "scaling" else table
-    layers, operations = plan(network)
-    batch = 2 if smoke else NETWORKS[network][-1]
-    environment = {"CUDA_VISIBLE_DEVICES": "-1"} if table == "scaling" else {}
-    rows, running = {}, {}
+def start(network, precision, batch, taking_part, layers, environment):
+    """Returns the contestants, ready to run."""
+    running = {}
     for name, (kind, arguments) in taking_part.items():
         common = {"network": network, "precision": precision, "batch": batch}
         common |= {"layers": layers} if kind == "torch" else {}
         running[name] = Contestant(kind, common | arguments, environment)
-        rows[name] = {
-            "seconds": [],
-            "images": 0 if kind == "limit" else batch,
-            "operations": OPERATIONS[arguments["of"]] if kind == "limit" else batch * operations,
-        }
     for contestant in running.values():
         contestant.wait()
-    steps = 32 if smoke and table == "mlp" else TIMED[network]
-    for i in tqdm.trange(1 + rounds, desc=f"{table} {precision}", disable=None):
+    return running
+
+
+def measure(table, network, precision, taking_part, rounds, smoke):
+    """Returns a row for each contestant: seconds of a step in every round, and memory."""
+    layers, operations = plan(network)
+    batch = 2 if smoke else NETWORKS[network][-1]
+    environment = {"CUDA_VISIBLE_DEVICES": "-1"} if table == "scaling" else {}
+    rows = {
+        name: {
+            "seconds": [],
+            "processor seconds": [],
+            "images": 0 if kind == "limit" else batch,
+            "operations": OPERATIONS[arguments["of"]] if kind == "limit" else batch * operations,
+            "peak memory": 0,
+        }
+        for name, (kind, arguments) in taking_part.items()
+    }
+    steps = 32 if smoke and network == "mlp" else TURN[network]
+    progress = tqdm.tqdm(total=rounds, desc=f"{table} {network} {precision}", disable=None)
+    for first in range(0, rounds, LIFE):
+        running = start(network, precision, batch, taking_part, layers, environment)
+        for i in range(-UNTIMED, min(LIFE, rounds - first)):
+            for name in random.sample(list(running), len(running)):
+                wall, processor = zip(*running[name].ask(steps), strict=True)
+                if i >= 0:
+                    rows[name]["seconds"].append(max(wall))
+                    rows[name]["processor seconds"].append(sum(processor))
+            progress.update(i >= 0)
         for name, contestant in running.items():
-            seconds = max(contestant.ask(steps))
-            if i:  # the first compiles
-                rows[name]["seconds"].append(seconds)
-    for name, contestant in running.items():
-        rows[name]["peak memory"] = sum(contestant.ask(0))
+            peak = sum(contestant.ask(0))
+            rows[name]["peak memory"] = max(rows[name]["peak memory"], peak)
+    progress.close()
     return rows
 
 
-def report(table, precision, rows):
+def report(table, network, precision, rows):
     first = next(iter(rows.values()))
     print(
-        f"\n{table}, {precision}: batch {first['images']}, {first['operations'] / 1e9:.1f} GFLOP a "
-        "step; milliseconds: median [min, max]"
+        f"\n{table}, {network}, {precision}: batch {first['images']}, "
+        f"{first['operations'] / 1e9:.1f} GFLOP a step; milliseconds: median [min, max]; ratios: "
+        "median [95% confidence]"
     )
     compared = "to 1 replica" if table == "scaling" else "to stock"
     print(
-        f"{'':<34}{'a step':<26}{'images/s':>10}{compared:>14}{'GFLOP/s':>9}{'of limit':>10}"
-        f"{'peak GB':>9}"
+        f"{'':<34}{'a step':<20}{'images/s':>10}{compared:>24}{'processor':>24}{'GFLOP/s':>9}"
+        f"{'of limit':>10}{'peak GB':>9}"
     )
     peers = [row for name, row in rows.items() if name in (STOCK, f"{STOCK}, XLA")]
     peer = min(peers or [first], key=lambda row: statistics.median(row["seconds"]))
@@ -386,20 +434,39 @@ def report(table, precision, rows):
     limit = max((row["operations"] / min(row["seconds"]) for row in limits), default=None)
     for name, row in rows.items():
         median = statistics.median(row["seconds"])
-        line = f"{name:<34}{spread(row['seconds']):<26}"
+        line = f"{name:<34}{spread(row['seconds']):<20}"
         if row["images"]:
-            both = zip(row["seconds"], peer["seconds"], strict=True)
-            ratio = statistics.median(a / b for a, b in both)
-            text = f"{1 / ratio:.0%}" if table == "scaling" else f"{ratio:.3f}x"
-            line += f"{row['images'] / median:>10,.1f}{text:>14}"
+            line += f"{row['images'] / median:>10,.1f}"
+            line += f"{ratio(row, peer, 'seconds'):>24}{ratio(row, peer, 'processor seconds'):>24}"
         else:
-            line += f"{'':>24}"
+            line += f"{'':>58}"
         rate = row["operations"] / (median if row["images"] else min(row["seconds"]))
         line += f"{rate / 1e9:>9,.0f}"
         line += f"{rate / limit:>10.0%}" if limit else f"{'':>10}"
         print(f"{line}{row['peak memory'] / 1e9:>9.2f}")
     if table == "cifar" and "PyTorch, torch.compile" not in rows:
         print("torch.compile is left out: it needs a C++ compiler, and there is none.")
+
+
+def ratio(row, peer, key):
+    """The median of the ratios of the rounds, and the two between which it lies with 95%."""
+    ratios = sorted(a / b for a, b in zip(row[key], peer[key], strict=True))
+    low, high = interval(len(ratios))
+    return f"{statistics.median(ratios):.3f} [{ratios[low]:.3f}, {ratios[high]:.3f}]"
+
+
+def interval(count):
+    """Returns the places of the sorted values between which their median lies with 95%.
+
+    Each value is below the true median with probability 1/2. Of fewer than 6 none are far enough
+    apart, and the outermost are returned.
+    """
+    low, below = 0, 0.5**count  # the chance that of all values so few are below the true median
+    while below <= 0.025:
+        low += 1
+        below += math.comb(count, low) / 2**count
+    low = max(0, low - 1)
+    return low, count - 1 - low
 
 
 def spread(seconds):
@@ -410,7 +477,7 @@ def spread(seconds):
 
 def main():
     tables = contestants()
-    names = list(dict.fromkeys(table for table, _ in tables))
+    names = list(dict.fromkeys(table for table, _, _ in tables))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contestant")
@@ -424,14 +491,16 @@ def main():
     os.environ["PYTHONWARNINGS"] = "ignore"
     from keras_elu import environment
 
-    for (table, precision), taking_part in tables.items():
+    for (table, network, precision), taking_part in tables.items():
         if table not in arguments.tables:
             continue
-        rows = measure(table, precision, taking_part, arguments.rounds, arguments.smoke)
-        report(table, precision, rows)
+        measured = table, network, precision
+        rows = measure(*measured, taking_part, arguments.rounds, arguments.smoke)
+        report(*measured, rows)
         record = environment.describe() | {
             "benchmark": "steps",
             "table": table,
+            "network": network,
             "precision": precision,
             "rows": [{"contestant": name} | row for name, row in rows.items()],
         }

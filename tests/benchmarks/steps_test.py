@@ -55,15 +55,15 @@ def test_pytorch_is_given_the_same_network(steps):
 
 @pytest.mark.slow
 @pytest.mark.multiworker
-@pytest.mark.parametrize("table", ["mlp", "scaling"])
-def test_every_contestant_has_a_row_and_the_line_is_json(steps, table):
+@pytest.mark.parametrize(("table", "network"), [("mlp", "mlp"), ("scaling", "cifar")])
+def test_every_contestant_has_a_row_and_the_line_is_json(steps, table, network):
     results = steps.RESULTS.read_bytes() if steps.RESULTS.exists() else None
     command = [sys.executable, SCRIPT, "--smoke", "--rounds", "2", "--tables", table]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout.splitlines()[-1])
     assert (record["benchmark"], record["table"]) == ("steps", table)
-    expected = list(steps.contestants()[table, "float32"])
+    expected = list(steps.contestants()[table, network, "float32"])
     assert [row["contestant"] for row in record["rows"]] == expected
     for row in record["rows"]:
         assert any(line.startswith(row["contestant"] + " ") for line in done.stdout.splitlines())
