@@ -265,8 +265,7 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
 class _Memory:
     """Arrays of bytes of one shape, whose memory is used again when nobody holds them any more.
 
-    New memory has to be cleared by the operating system, which costs as much as to fill a tenth of
-    it with pixels that need no decoding.
+    New memory would have to be cleared by the operating system each time.
     """
 
     def __init__(self, shape: tuple[int, ...]):
