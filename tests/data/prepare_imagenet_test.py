@@ -693,7 +693,7 @@ def test_another_source_or_set_is_refused(without_processes, folders, tars, tmp_
 SERVER = """
 import os, sys
 from keras_elu.data import prepare_imagenet
-prepare_imagenet.SHARD = 150_000
+prepare_imagenet.SHARD = 30_000
 for line in sys.stdin:
     log, *arguments = line.rstrip("\\n").split("\\t")
     child = os.fork()
@@ -782,7 +782,7 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
         seen = complete()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*tfrecord*")}
     monkeypatch.setattr(workers, "run", here)  # which starts sooner
-    monkeypatch.setattr(prepare_imagenet, "SHARD", 150_000)
+    monkeypatch.setattr(prepare_imagenet, "SHARD", 30_000)
     assert prepare_imagenet.main([*map(str, command)]) == 0
     written = tmp_path / "imagenet2012" / "5.1.0"
     finished = {path.name.removesuffix(".json") for path in seen}
@@ -852,7 +852,7 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(server, folders, small_disk,
     assert "Traceback" not in text
     other.unlink()
     monkeypatch.setattr(workers, "run", here)
-    monkeypatch.setattr(prepare_imagenet, "SHARD", 150_000)
+    monkeypatch.setattr(prepare_imagenet, "SHARD", 30_000)
     assert prepare_imagenet.main([str(folders), str(small_disk), "--resize", "128"]) == 0
     assert len(records("imagenet2012_128", small_disk, "validation")) == 5
 
