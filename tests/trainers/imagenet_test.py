@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import tarfile
@@ -12,8 +14,6 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
-CLASSES = ("n01440764", "n02119789", "n07714571")
-TRAIN, VALIDATION = 40, 8
 FLAGS = (
     *("--dataset", "imagenet2012", "--strategy", "mirrored", "--virtual_devices", 2),
     *("--width", 1 / 64, "--image_size", 32, "--augmentation", "resized_crop"),
@@ -29,11 +29,25 @@ def jpeg(number):
     return buffer.getvalue()
 
 
-@pytest.fixture
-def archives(tmp_path):
-    """ILSVRC2012's two, with photographs of scikit-learn."""
-    folder = tmp_path / "archives"
-    folder.mkdir()
+def of_sklearn():
+    """40 photographs of three classes to train on, by their names, and 8 to validate on."""
+    classes = ("n01440764", "n02119789", "n07714571")
+    named = {f"{classes[n % 3]}_{n}.JPEG": jpeg(n) for n in range(40)}
+    return named, [jpeg(n) for n in range(40, 48)]
+
+
+def of_imagenet():
+    """380 photographs of as many classes, of which the first 20 are validated on, too."""
+    if "KERAS_ELU_DATA" not in os.environ:
+        pytest.skip("KERAS_ELU_DATA is not set")
+    folder = pathlib.Path(os.environ["KERAS_ELU_DATA"], "imagenet_sample")
+    paths = sorted(folder.iterdir())
+    named = {path.name.partition("_")[0] + "_0.JPEG": path.read_bytes() for path in paths}
+    return named, list(named.values())[:20]
+
+
+def archives(folder, train, validation):
+    """ILSVRC2012's two."""
 
     def add(tar, name, encoded):
         info = tarfile.TarInfo(name)
@@ -41,22 +55,43 @@ def archives(tmp_path):
         tar.addfile(info, io.BytesIO(encoded))
 
     with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as tar:
-        for label, wnid in enumerate(CLASSES):
+        for wnid in sorted({name.partition("_")[0] for name in train}):
             inner = io.BytesIO()
             with tarfile.open(fileobj=inner, mode="w") as of_class:
-                for number in range(label, TRAIN, len(CLASSES)):
-                    add(of_class, f"{wnid}_{number}.JPEG", jpeg(number))
+                for name in train:
+                    if name.startswith(wnid):
+                        add(of_class, name, train[name])
             add(tar, f"{wnid}.tar", inner.getvalue())
     with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as tar:
-        for number in range(VALIDATION):
-            add(tar, f"ILSVRC2012_val_{number + 1:08}.JPEG", jpeg(TRAIN + number))
-    return folder
+        for number, encoded in enumerate(validation, 1):
+            add(tar, f"ILSVRC2012_val_{number:08}.JPEG", encoded)
+
+
+def folders(folder, train, validation):
+    """What comes out of them."""
+    for name, encoded in train.items():
+        path = folder / "train" / name.partition("_")[0] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded)
+    (folder / "val").mkdir()
+    for number, encoded in enumerate(validation, 1):
+        (folder / "val" / f"ILSVRC2012_val_{number:08}.JPEG").write_bytes(encoded)
 
 
 @pytest.mark.slow
-def test_from_the_archives_to_a_trained_network(archives, trainer, start, environment, tmp_path):
+@pytest.mark.parametrize(
+    ("photographs", "form"),
+    [(of_sklearn, archives), (of_imagenet, archives), (of_imagenet, folders)],
+)
+def test_from_the_archives_to_a_trained_network(
+    photographs, form, trainer, start, environment, tmp_path
+):
+    train, validation = photographs()
+    source = tmp_path / "source"
+    source.mkdir()
+    form(source, train, validation)
     data = tmp_path / "data"
-    prepare = [sys.executable, "-m", "keras_elu.data.prepare_imagenet", archives, data]
+    prepare = [sys.executable, "-m", "keras_elu.data.prepare_imagenet", source, data]
     killed = subprocess.Popen(prepare, env=environment, stdout=subprocess.DEVNULL)
     while killed.poll() is None and not list(data.rglob("*tfrecord*")):
         pass
@@ -65,8 +100,7 @@ def test_from_the_archives_to_a_trained_network(archives, trainer, start, enviro
     done = subprocess.run(prepare, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     held = tfds.as_numpy(tfds.load("imagenet2012", data_dir=data, split="train"))
-    names = {one["file_name"].decode() for one in held}
-    assert names == {f"{CLASSES[n % 3]}_{n}.JPEG" for n in range(TRAIN)}
+    assert {one["file_name"].decode() for one in held} == set(train)
 
     flags = (*FLAGS, "--data_dir", data)
     whole = trainer("imagenet", *flags, "--run_dir", "whole", cwd=tmp_path)
