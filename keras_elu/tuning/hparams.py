@@ -16,11 +16,10 @@ def describe(trials: pathlib.Path, objective: str) -> None:
     _write(trials, api.hparams_config_pb(hparams=[], metrics=[metric]))
 
 
-def write(trials: pathlib.Path, trial: str, values: dict[str, Any]) -> None:
-    """Says once what the hyper-parameters of a trial are, after its run has begun."""
-    folder = trials / trial
-    if (folder / "config.json").exists():  # without it the folder would not be taken for a run's
-        _write(folder, api.hparams_pb(values, trial_id=trial))
+def write(run: pathlib.Path, trial: str, values: dict[str, Any]) -> None:
+    """Says once what the hyper-parameters of a trial are, after one of its runs has begun."""
+    if (run / "config.json").exists():  # without it the folder would not be taken for a run's
+        _write(run, api.hparams_pb(values, trial_id=trial))
 
 
 def _write(folder: pathlib.Path, summary) -> None:

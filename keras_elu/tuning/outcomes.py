@@ -1,4 +1,4 @@
-"""What became of trials: a file each, written once, beside the folder of its run."""
+"""What became of trials: a file each, written once, beside the folders of its runs."""
 
 import csv
 import dataclasses
@@ -18,7 +18,8 @@ class Outcome:
 
     Args:
         status: "complete", "stopped" because others were better, or "failed".
-        value: The objective after the last epoch that was trained; None of a trial that failed.
+        value: The objective after the last epoch that was trained, of a complete trial the mean
+            over its runs; None of a trial that failed.
         epochs: Epochs that were trained.
         reason: Why it did not complete; None if it did.
     """
@@ -29,9 +30,15 @@ class Outcome:
     reason: str | None = None
 
 
-def run_folder(trials: pathlib.Path, trial: str) -> pathlib.Path:
-    """Returns the folder of a trial's run."""
-    return trials / trial
+def run_name(trial: str, execution: int) -> str:
+    """Returns the name of the folder of one of a trial's runs; of the first it is the trial's.
+
+    Example:
+
+    >>> run_name("07", 0), run_name("07", 1)
+    ('07', '07-2')
+    """
+    return f"{trial}-{execution + 1}" if execution else trial
 
 
 def write(trials: pathlib.Path, trial: str, outcome: Outcome) -> None:
@@ -54,17 +61,17 @@ def read_all(trials: pathlib.Path) -> dict[str, Outcome]:
 
 
 def config(trials: pathlib.Path, trial: str) -> dict[str, Any] | None:
-    """Returns the configuration of a trial's run; None if the run has not begun."""
+    """Returns the configuration of a trial's first run; None if the run has not begun."""
     try:
         return json.loads((trials / trial / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
-def curve(trials: pathlib.Path, trial: str, objective: str) -> list[float]:
-    """Returns the objective after every epoch that a trial has trained so far."""
+def curve(trials: pathlib.Path, run: str, objective: str) -> list[float]:
+    """Returns the objective after every epoch that a run has trained so far."""
     try:
-        with (trials / trial / "history.csv").open(newline="", encoding="utf-8") as file:
+        with (trials / run / "history.csv").open(newline="", encoding="utf-8") as file:
             values = [row.get(objective) for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []

@@ -42,10 +42,13 @@ class Options:
     """Number of trials. None: 20; of hyperband, as many as it has."""
     objective: str = "val_loss"
     """Metric of the held-out images, after the last epoch."""
+    executions_per_trial: int = 3
+    """Trainings of each trial, with seeds that follow one another, whose mean objective counts:
+    what is good with one seed may diverge with the next."""
     workers: int = 1
     """Trials at a time, each with its share of the cores or the accelerators."""
     seed: int = 0
-    """Seed of the search, and of every trial."""
+    """Seed of the search, and of every trial's first training."""
     run_dir: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None
     """Folder of the search. None: runs/tuning-RECIPE-DATASET-SPACE."""
 
@@ -141,6 +144,9 @@ class Search:
 
     def _refuse_what_no_search_can_do(self) -> None:
         settings, options = self._settings, self._options
+        for name in ("executions_per_trial", "workers", "max_trials"):
+            if (value := getattr(options, name)) is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, not {value}.")
         if settings.validation_examples == 0:
             raise ValueError(
                 "--validation_examples 0 validates on the test set, on which nothing may be "
@@ -185,9 +191,10 @@ class Search:
             settings = dataclasses.replace(settings, epochs=hp.values["tuner/epochs"])
         return settings
 
-    def _flags(self, hp: keras_tuner.HyperParameters) -> list[str]:
-        """Returns the flags of a trial."""
+    def _flags(self, hp: keras_tuner.HyperParameters, execution: int) -> list[str]:
+        """Returns the flags of one of a trial's runs."""
         settings = self._configure(hp)
+        settings = dataclasses.replace(settings, seed=settings.seed + execution)
         return [
             f"--{field.name}={getattr(settings, field.name)}"
             for field in dataclasses.fields(settings)
@@ -199,7 +206,8 @@ class Search:
         """Returns what must be the same when a search goes on."""
         left_out = {*command_line.PLACES, *config.MAY_CHANGE}
         settings = dataclasses.asdict(self._settings)
-        options = {key: getattr(self._options, key) for key in ("space", "tuner", "objective")}
+        kept = "space", "tuner", "objective", "executions_per_trial"
+        options = {key: getattr(self._options, key) for key in kept}
         if self._options.tuner == "hyperband":
             options["max_trials"] = self._options.max_trials
         return {
@@ -295,6 +303,7 @@ class Search:
                 share,
                 recipe=self.recipe.__name__,
                 flags=self._flags,
+                executions=self._options.executions_per_trial,
                 objective=self._options.objective,
                 trials=self.folder / "trials",
                 stop=stop,

@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -119,7 +120,8 @@ class Worker(threading.Thread):
         name: Its name, other than those of all the other workers.
         share: What of the machine it may use.
         recipe: Module name of the recipe.
-        flags: Returns the flags of a trial for its hyper-parameters.
+        flags: Returns the flags of a run for the hyper-parameters and the number of the execution.
+        executions: Runs of a trial, with seeds of their own, whose mean objective is the trial's.
         objective: Metric of the history.
         trials: Folder of the trials.
         stop: Asked whether to stop; the trial then saves, and stays.
@@ -135,14 +137,16 @@ class Worker(threading.Thread):
         share: Share,
         *,
         recipe: str,
-        flags: Callable[[keras_tuner.HyperParameters], list[str]],
+        flags: Callable[[keras_tuner.HyperParameters, int], list[str]],
+        executions: int,
         objective: str,
         trials: pathlib.Path,
         stop: Callable[[], bool],
     ):
         super().__init__(name=name, daemon=True)
         self._oracle, self._share, self._recipe, self._flags = oracle, share, recipe, flags
-        self._objective, self._trials, self._stopping = objective, trials, stop
+        self._executions, self._objective = executions, objective
+        self._trials, self._stopping = trials, stop
         self.error: Exception | None = None
 
     def run(self):
@@ -167,14 +171,24 @@ class Worker(threading.Thread):
 
     def _outcome(self, trial) -> outcomes.Outcome | None:
         """Runs a trial, from where it is; returns None if it is to be gone on with later."""
-        deaths = 0
+        ended = []
+        for execution in range(self._executions):
+            outcome = self._outcome_of_run(trial, execution)
+            if outcome is None or outcome.status != outcomes.COMPLETE:
+                return outcome
+            ended.append(outcome)
+        mean = statistics.fmean(outcome.value for outcome in ended)
+        return dataclasses.replace(ended[0], value=mean)
+
+    def _outcome_of_run(self, trial, execution: int) -> outcomes.Outcome | None:
+        run, deaths = outcomes.run_name(trial.trial_id, execution), 0
         while not self._stopping():
-            if not self._free(trial):
+            if not self._free(trial, run):
                 if (outcome := outcomes.read(self._trials, trial.trial_id)) is not None:
                     return outcome
                 continue
-            code, hopeless = self._attempt(trial)
-            curve = outcomes.curve(self._trials, trial.trial_id, self._objective)
+            code, hopeless = self._attempt(trial, execution)
+            curve = outcomes.curve(self._trials, run, self._objective)
             if code == 0:
                 return _ended(outcomes.COMPLETE, curve, self._objective)
             if hopeless:
@@ -183,7 +197,7 @@ class Worker(threading.Thread):
             if code in (signals.STOPPED, -signal.SIGTERM):
                 continue
             if code == 2:
-                if self._free(trial):
+                if self._free(trial, run):
                     raise CannotRun(self._last_words(trial))
                 continue
             if code > 0:
@@ -194,12 +208,16 @@ class Worker(threading.Thread):
                 return _failed(f"its process was killed by {name} {deaths} times", curve)
         return None
 
-    def _attempt(self, trial) -> tuple[int, bool]:
+    def _attempt(self, trial, execution: int) -> tuple[int, bool]:
         """Runs the process; returns its exit code, and whether it was stopped as hopeless."""
-        flags = [*self._flags(trial.hyperparameters), f"--run_dir={self._trials / trial.trial_id}"]
+        run = outcomes.run_name(trial.trial_id, execution)
+        flags = self._flags(trial.hyperparameters, execution)
         with self._log(trial).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "keras_elu.tuning.trial", self._recipe, *flags],
+                [
+                    *(sys.executable, "-m", "keras_elu.tuning.trial", self._recipe),
+                    *(*flags, f"--run_dir={self._trials / run}"),
+                ],
                 env={"PYTHONUNBUFFERED": "1"} | os.environ | self._share.environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -211,7 +229,10 @@ class Worker(threading.Thread):
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(_HEARTBEAT), hopeless
-                told, hopeless = self._report(trial, told, hopeless)
+                if execution == 0:  # by which trials are compared while they run
+                    told, hopeless = self._report(trial, told, hopeless)
+                else:
+                    self._oracle.update_trial(trial.trial_id, {}, step=0)
                 if deadline is None and (hopeless or self._stopping()):
                     process.terminate()
                     deadline = time.monotonic() + _TO_STOP
@@ -222,7 +243,7 @@ class Worker(threading.Thread):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            hparams.write(self._trials, trial.trial_id, trial.hyperparameters.values)
+            hparams.write(self._trials / run, trial.trial_id, trial.hyperparameters.values)
 
     def _report(self, trial, told: int, hopeless: bool) -> tuple[int, bool]:
         """Tells the oracle of the epochs that it does not know, or at least that the trial runs."""
@@ -236,9 +257,9 @@ class Worker(threading.Thread):
             hopeless = hopeless or answer.status == oracles.STOPPED
         return len(curve), hopeless
 
-    def _free(self, trial) -> bool:
+    def _free(self, trial, run: str) -> bool:
         """Whether nobody has the folder of the run; a worker taken for dead may have it still."""
-        path = self._trials / trial.trial_id / "lock"
+        path = self._trials / run / "lock"
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
