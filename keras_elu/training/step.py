@@ -16,6 +16,7 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable
 
 import keras
@@ -54,11 +55,18 @@ class Step:
         self._state = [v for v in model.non_trainable_variables if id(v) not in known]
         self._optimizer = model.optimizer if training and self._weights else None
         self._slots = self._optimizer.variables if self._optimizer else []
+        self._variables = {
+            "weights": self._weights,
+            "state": self._state,
+            "metrics": self._metrics,
+            "slots": self._slots,
+        }
         # A synchronised batch normalisation sums over the replicas on its way.
         synchronized = replicas > 1 and any(map(is_synchronized, keras_internals.layers(model)))
         self._compute = self._replica if synchronized else Isolated(self._replica, jit_compile)
         self._update = Isolated(self._updated, jit_compile)
-        self._alone = Isolated(self._replica_and_update, jit_compile)
+        self._alone = Isolated(self._in_place, jit_compile)
+        self._rehearsed = Isolated(self._replica_and_update, jit_compile)
         self._sums = any(
             getattr(loss, "reduction", None) == "mean_with_sample_weight"
             for loss in keras_internals.losses(model)
@@ -73,19 +81,14 @@ class Step:
         """
         context = tf.distribute.get_replica_context()
         counted, batch = batch if self._replicas > 1 else (None, batch)
-        values = self._values()
         of_batch = self._of_batch(context, counted, batch)
+        handles = self._handles()
         if self._replicas == 1:
-            result = self._alone(values, batch, of_batch, tf.constant(0))
-        else:
-            result = self._compute(values, batch, of_batch, context.replica_id_in_sync_group)
-            result = self._reduced(context, values, result)
-        _assign(self._metrics, result["metrics"])
-        _assign(self._of_kind("own"), result["own"])
-        _assign(self._of_kind("mean"), result["means"])
-        if self._optimizer:
-            _assign(self._weights, result["weights"])
-            _assign(self._slots, result["slots"])
+            return self._alone(handles, batch, of_batch)
+        values = self._read(handles)
+        result = self._compute(values, batch, of_batch, context.replica_id_in_sync_group)
+        result = self._reduced(context, values, result)
+        self._assign(handles, result)
         return result["loss"]
 
     def _reduced(self, context, values, result):
@@ -101,20 +104,45 @@ class Step:
 
     def rehearse(self, batch) -> list[tf.Tensor]:
         """Computes what a training step needs, for the rows of one replica, and changes nothing."""
-        values = self._values()
+        handles = self._handles()
+        values = self._read(handles)
         rows = tf.cast(number_of_rows(batch), "float32")
         of_batch = {"counted": rows, "total": rows, "sums": [rows] * self._sums}
-        result = self._alone(values, batch, of_batch, tf.constant(0))
+        result = self._rehearsed(values, batch, of_batch, tf.constant(0))
         return [tf.reduce_sum(tf.cast(tensor, "float32")) for tensor in tf.nest.flatten(result)]
 
-    def _values(self) -> dict[str, list[tf.Tensor]]:
-        groups = {
-            "weights": self._weights,
-            "state": self._state,
-            "metrics": self._metrics,
-            "slots": self._slots,
+    def _handles(self) -> dict[str, list[tf.Tensor]]:
+        """The resources of this replica's copies of the variables."""
+        return {
+            name: [variable.value.handle for variable in group]
+            for name, group in self._variables.items()
         }
-        return {name: list(map(_value, variables)) for name, variables in groups.items()}
+
+    def _read(self, handles) -> dict[str, list[tf.Tensor]]:
+        """The values of the variables."""
+        return {
+            name: [
+                tf.ensure_shape(
+                    tf.raw_ops.ReadVariableOp(resource=handle, dtype=variable.value.dtype),
+                    variable.shape,
+                )
+                for handle, variable in zip(handles[name], group, strict=True)
+            ]
+            for name, group in self._variables.items()
+        }
+
+    def _assign(self, handles, result) -> None:
+        """Sets this replica's copies; `tf.Variable.assign` would ask for a rule to merge them."""
+        of_kind = {"own": iter(result["own"]), "mean": iter(result["means"])}
+        state = [
+            (handle, next(of_kind[kind]))
+            for handle, kind in zip(handles["state"], self._kinds, strict=True)
+            if kind in of_kind
+        ]
+        names = ["metrics", *(["weights", "slots"] if self._optimizer else [])]
+        rest = [zip(handles[name], result[name], strict=True) for name in names]
+        for handle, value in itertools.chain(state, *rest):
+            tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
     def _of_batch(self, context, counted, batch) -> dict[str, tf.Tensor]:
         """The rows here that count, and those of the global batch, with its sample weights."""
@@ -130,8 +158,11 @@ class Step:
             total, *sums = summed(context, [counted, *sums])
         return {"counted": counted, "total": total, "sums": sums}
 
-    def _of_kind(self, kind: str) -> list[keras.Variable]:
-        return [v for v, k in zip(self._state, self._kinds, strict=True) if k == kind]
+    def _in_place(self, handles, batch, of_batch) -> tf.Tensor:
+        """All of a step on one replica: XLA, given the variables, changes them where they lie."""
+        result = self._replica_and_update(self._read(handles), batch, of_batch, tf.constant(0))
+        self._assign(handles, result)
+        return result["loss"]
 
     # From here on: pure functions of tensors.
 
@@ -419,12 +450,6 @@ def is_synchronized(layer: keras.Layer) -> bool:
 
 def _value(variable: keras.Variable) -> tf.Tensor:
     return tf.convert_to_tensor(variable.value)
-
-
-def _assign(variables: list[keras.Variable], values: list[tf.Tensor]) -> None:
-    """Sets this replica's copies; `tf.Variable.assign` would ask for a rule to merge them."""
-    for variable, value in zip(variables, values, strict=True):
-        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=value)
 
 
 def _sample_weights(batch) -> list[tf.Tensor]:
