@@ -33,6 +33,7 @@ import tqdm
 from keras_elu import data, environment
 
 ROOT = pathlib.Path(__file__).parents[1]
+EXECUTIONS = 2  # of each trial
 HUNG = 300  # seconds after which a search is given up
 CHIEF, WORKERS = "chief", ("worker-one", "worker-two")
 
@@ -45,7 +46,8 @@ class Search:
         self._command = [
             *(sys.executable, ROOT / "tuning" / "mnist.py", "--dataset", "digits"),
             *("--epochs", "6", "--steps_per_epoch", "20", "--checkpoint_every", "15"),
-            *("--max_trials", trials, "--seed", seed, "--run_dir", self.run),
+            *("--executions_per_trial", EXECUTIONS, "--max_trials", trials, "--seed", seed),
+            *("--run_dir", self.run),
         ]
         self._alone, self._port = kind == "alone", _free_port()
         self.processes, self.codes = {}, {}
@@ -102,7 +104,7 @@ class Search:
             ends = path.with_suffix(".log").read_text(errors="replace").count("Everything is in")
             if outcome["status"] not in ("complete", "stopped", "failed"):
                 found.append(f"{path.name}: {outcome}")
-            if outcome["status"] == "complete" and (ends, outcome["epochs"]) != (1, 6):
+            if outcome["status"] == "complete" and (ends, outcome["epochs"]) != (EXECUTIONS, 6):
                 found.append(f"{path.name} ended {ends} times, with {outcome['epochs']} epochs")
             if outcome["status"] == "failed" and "not finite" not in outcome["reason"]:
                 found.append(f"{path.name} failed: {outcome['reason']}")

@@ -144,9 +144,6 @@ class Search:
 
     def _refuse_what_no_search_can_do(self) -> None:
         settings, options = self._settings, self._options
-        for name in ("executions_per_trial", "workers", "max_trials"):
-            if (value := getattr(options, name)) is not None and value < 1:
-                raise ValueError(f"--{name} must be at least 1, not {value}.")
         if settings.validation_examples == 0:
             raise ValueError(
                 "--validation_examples 0 validates on the test set, on which nothing may be "

@@ -1,0 +1,197 @@
+"""Searches as they are started: what is refused, and what they leave, also when stopped."""
+
+import json
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+from keras_elu import data, training, tuning
+from keras_elu.recipes import mnist
+from keras_elu.tuning import outcomes
+from keras_elu.tuning.search import Search
+
+ROOT = pathlib.Path(__file__).parents[2]
+SPACES = {"learning_rate": tuning.learning_rate, "alpha": tuning.alpha}
+
+pytestmark = pytest.mark.tensorflow
+
+
+@pytest.fixture(scope="session")
+def flags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    data.load("digits", data_dir=folder)
+    return ["--dataset", "digits", "--data_dir", str(folder)]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis").write_text("")
+    return tmp_path
+
+
+def refused(arguments, capsys):
+    """The sentence with which a command is refused."""
+    with pytest.raises(SystemExit) as end:
+        tuning.main(mnist, **SPACES, arguments=arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--objective val_f1", "must be val_loss or val_accuracy, not 'val_f1'"),
+        ("--objective loss", "must be val_loss or val_accuracy"),
+        ("--validation_examples 0", "on which nothing may be chosen"),
+        ("--strategy multiworker", "workers of its own"),
+        ("--space alpha --activation relu", "only alpha of elu has a schedule"),
+        ("--tuner hyperband --max_trials 2", "needs 90 trials for 50 epochs"),
+        ("--workers 0", "--workers must be a whole number from 1"),
+        ("--max_trials 0", "--max_trials must be a whole number from 1"),
+        ("--executions_per_trial 0", "--executions_per_trial must be a whole number from 1"),
+        ("--run_dir file", "is not a folder"),
+        ("--run_dir file/search", "cannot be written"),
+        ("--run_dir /proc/search", "cannot be written"),
+        ("--run_dir full", "holds files, but not those of a search"),
+    ],
+)
+def test_what_no_search_can_do_is_refused_and_nothing_is_written(
+    flags, here, capsys, command, message
+):
+    before = sorted(here.rglob("*"))
+    assert message in refused([*flags, *command.split()], capsys)
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_access_is_refused(flags, here, capsys):
+    (here / "full").chmod(0o500)
+    assert "full forbids it" in refused([*flags, "--run_dir", "full/search"], capsys)
+
+
+def test_half_of_keras_tuners_environment_is_refused(flags, here, capsys, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    assert "KERASTUNER_ORACLE_IP is not: set all three" in refused(flags, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--space both", "another space, 'alpha' instead of 'both'"),
+        ("--space alpha --tuner bayesian", "another tuner, 'random' instead of 'bayesian'"),
+        ("--space alpha --objective val_accuracy", "another objective"),
+        ("--space alpha --epochs 7", "another epochs, 50 instead of 7"),
+        ("--space alpha --executions_per_trial 1", "another executions_per_trial, 3 instead of 1"),
+        ("--space alpha --alpha 0.5", "another alpha, 1.0 instead of 0.5"),
+    ],
+)
+def test_a_folder_of_another_search_is_refused_and_stays_as_it_is(
+    flags, here, capsys, command, message
+):
+    Search(mnist, SPACES, [*flags, "--space", "alpha", "--run_dir", "run"]).start()
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    assert message in refused([*flags, "--run_dir", "run", *command.split()], capsys)
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+
+
+def test_a_folder_of_other_ranges_is_refused(flags, here):
+    def wider(hp, config):
+        return tuning.alpha(hp, config, times=4)
+
+    arguments = [*flags, "--space", "alpha", "--run_dir", "run"]
+    Search(mnist, SPACES, arguments).start()
+    with pytest.raises(ValueError, match="holds a search with other ranges"):
+        Search(mnist, SPACES | {"alpha": wider}, arguments)
+
+
+def test_a_folder_in_use_is_refused(flags, here):
+    search = Search(mnist, SPACES, [*flags, "--run_dir", "run"])
+    search.start()
+    with pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on"):
+        Search(mnist, SPACES, [*flags, "--run_dir", "run"]).start()
+
+
+def start(here, *arguments):
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tuning" / "mnist.py", *map(str, arguments)],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_search_that_is_stopped_goes_on_and_leaves_the_best(flags, here):
+    command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
+    command += ["--executions_per_trial", 2, "--workers", 2, "--seed", 3, "--run_dir", "run"]
+    first = start(here, *command)
+    trials = here / "run" / "trials"
+    while first.poll() is None and not list(trials.glob("*/config.json")):
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    out, err = first.communicate()
+    assert first.returncode == os.EX_TEMPFAIL, out + err
+    assert "Stopped and saved. The same command goes on from there." in err
+    for _ in range(2):  # the second time there is nothing to do
+        again = start(here, *command)
+        out, err = again.communicate()
+        assert again.returncode == 0, out + err
+        assert out.splitlines()[-1] == "  python trainers/mnist.py --config run/best.json"
+    assert "going on after 2 of 2 trials" in out
+    found = outcomes.read_all(trials)
+    assert list(found) == ["0", "1"]
+    for trial, outcome in found.items():
+        ends = [outcomes.curve(trials, f"{trial}{run}", "val_loss") for run in ("", "-2")]
+        assert [len(curve) for curve in ends] == [2, 2]
+        assert outcome.value == pytest.approx(statistics.fmean(curve[-1] for curve in ends))
+        seeds = [outcomes.config(trials, f"{trial}{run}")["seed"] for run in ("", "-2")]
+        assert seeds == [3, 4]
+    best = min(found, key=lambda trial: found[trial].value)
+    held = json.loads((here / "run" / "best.json").read_text())
+    assert held == outcomes.config(trials, best)
+    assert matplotlib.image.imread(here / "run" / "schedules.png").std() > 0.05
+    rows = (here / "run" / "trials.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows[1:]] == [["0", "complete"], ["1", "complete"]]
+    training.main(mnist, ["--config", "run/best.json", *flags[2:], "--run_dir", "best"])
+    assert (here / "best" / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_a_trial_whose_loss_is_not_finite_fails_with_its_reason_and_the_search_says_so(flags, here):
+    command = [*flags, "--epochs", 1, "--space", "alpha", "--learning_rate", 1e9]
+    search = start(here, *command, "--max_trials", 2, "--run_dir", "run")
+    out, err = search.communicate()
+    assert search.returncode == 1, out + err
+    found = outcomes.read_all(here / "run" / "trials")
+    assert [outcome.status for outcome in found.values()] == ["failed", "failed"]
+    assert all("is not finite" in outcome.reason for outcome in found.values())
+    assert err.splitlines()[-1].startswith("error: no trial is complete: trial 0: The loss of step")
+    assert "Traceback" not in out + err
+    assert not (here / "run" / "best.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "seed"), [("alone", 1), ("machines", 1)])
+def test_searches_whose_processes_are_killed_lose_no_trial(kind, seed, tmp_path):
+    results = tmp_path / "results.json"
+    flags = ["--kind", kind, "--searches", "1", "--trials", "2", "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.search_torture", *flags, "--results", results]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads(results.read_text())
+    assert (summary["searches"], summary["complete"]) == (1, 1)
+    assert sum(value for key, value in summary.items() if key.startswith("kills of")) >= 1
