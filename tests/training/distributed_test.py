@@ -1,7 +1,11 @@
 """The same mathematics under every strategy: one replica, by stock Keras, is the oracle."""
 
+import contextlib
 import itertools
+import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -14,6 +18,7 @@ from keras import layers, optimizers
 from keras_elu import schedules, training
 from keras_elu.layers import ELU
 
+ROOT = pathlib.Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(35, 8)).astype("float32")  # of a batch of 8, the last has 3 rows
 Y = RANDOM.integers(0, 3, 35)
@@ -90,7 +95,7 @@ def differ(a, b, by=1e-3):
 @pytest.mark.multiworker
 def test_all_combinations_of_the_table_hold(tmp_path):
     """3 strategies x 3 precisions x XLA x micro-batches x steps an execution: F1, F2, F3, F7."""
-    script = pathlib.Path(__file__).parents[2] / "benchmarks" / "combinations.py"
+    script = ROOT / "benchmarks" / "combinations.py"
     command = [sys.executable, script, "--results", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -424,20 +429,24 @@ class Traced(keras.layers.Layer):
 
 def test_nothing_is_traced_again():
     made = make(two_replicas(), network=lambda x: dense(Traced()(x)), steps_per_execution=3)
-    made.fit(X, Y, batch_size=8, validation_data=(X, Y), verbose=0)
-    before = Traced.traces
+    made.fit(X[:8], Y[:8], batch_size=8, validation_data=(X[:8], Y[:8]), verbose=0)
+    before = Traced.traces  # of one execution of each kind
     made.fit(X, Y, batch_size=8, epochs=3, validation_data=(X, Y), verbose=0)
     assert Traced.traces == before > 0
 
 
 def test_what_is_not_built_is_built_outside_of_the_trace():
-    """F11: the first thing that a new model does is a step."""
+    """F11: the first that a new model does is a step; stock Keras builds in its loops only."""
     made = make(two_replicas(), metrics=lambda: ["accuracy"], jit_compile=True)
     assert not made.optimizer.built
     logs = made.train_on_batch(X[:8], Y[:8], return_dict=True)
     plain = make(one_replica(), keras.Model, metrics=lambda: ["accuracy"])
     assert logs == pytest.approx(plain.train_on_batch(X[:8], Y[:8], return_dict=True), rel=1e-5)
     assert made.test_on_batch(X, Y) == pytest.approx(plain.test_on_batch(X, Y), rel=1e-5)
+    stock = make(two_replicas(), keras.Model, metrics=lambda: ["accuracy"])
+    step = tf.function(lambda: two_replicas().run(stock.train_step, args=((X[:8], Y[:8]),)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="placeholder"):
+        step()
 
 
 def test_it_runs_eagerly_too():
@@ -623,6 +632,76 @@ def test_misuse_is_explained_in_a_sentence(name):
 def test_stock_keras_fails_on_replicas(compiling):
     with pytest.raises((tf.errors.InvalidArgumentError, RuntimeError, ValueError)):
         trained(two_replicas(), keras.Model, **WHOLE_BATCHES, **compiling)
+
+
+TWO_WORKERS = """
+import keras, numpy as np, tensorflow as tf
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+data = tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1)))).repeat()
+model.fit(data, steps_per_epoch=2, verbose=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+def test_stock_keras_does_not_train_on_several_workers():
+    """F7."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(2)]
+        workers = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    variables = [json.dumps({"cluster": {"worker": workers}, "task": task}) for task in tasks]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_WORKERS],
+            env=os.environ | {"TF_CONFIG": variable, "CUDA_VISIBLE_DEVICES": "-1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for variable in variables
+    ]
+    for process in processes:
+        _, messages = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "PerReplica" in messages
+
+
+TWO_MODELS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+if sys.argv[1] == "stock":
+    cls, strategy = keras.Model, lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+else:
+    from keras_elu import training
+    cls, strategy = training.DistributedModel, lambda: training.strategy("mirrored")
+for units in (3, 5):
+    with strategy().scope():
+        inputs = keras.Input((2,))
+        model = cls(inputs, keras.layers.Dense(units)(inputs))
+        model.compile("sgd", "mse")
+    model.fit(np.ones((8, 2)), np.ones((8, units)), batch_size=4, verbose=0)
+    print("trained", units, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("whose", "trained"), [("stock", [3]), ("ours", [3, 5])])
+def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
+    """F8: with a strategy of its own, as stock Keras lets one make it, it does not."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_MODELS, whose],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == [f"trained {units}" for units in trained]
+    assert ("Shape mismatch in the collective" in done.stderr) == (whose == "stock")
 
 
 def test_stock_keras_overruns_an_epoch():
