@@ -114,12 +114,20 @@ def _addresses(job: str, addresses) -> tuple[str, ...]:
         )
     for address in addresses:
         host, _, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
-        if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        if not (_is_name(host) and port.isdecimal() and 0 < int(port) < 65536):
             raise ValueError(
                 f"TF_CONFIG has the {job} {address!r}, which must be host:port with a port from 1 "
                 "to 65535."
             )
     return tuple(addresses)
+
+
+def _is_name(host: str) -> bool:
+    """Whether a host can have this name: "a..b" is none."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _listen(cluster: Cluster) -> socket.socket:

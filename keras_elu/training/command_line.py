@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import pathlib
+import re
 import runpy
 import types
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from keras_elu.training.config import Config, check
 # They say where a run lies, not what it does, and are in no config.json.
 PLACES = ("run_dir", "config", "evaluate")
 _MOST_BYTES = 2**16  # of a config.json
+# How tyro says that a value is of none of the types of its flag.
+_UNFIT = re.compile(r"(--\S+): no type matching (\S+) could be instantiated from \[(.+)\]")
+_KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 
 
 def parse(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> Config:
@@ -78,6 +82,10 @@ def _sentence(box: str) -> str:
     paragraph = itertools.dropwhile(is_rule, lines)
     text = " ".join(itertools.takewhile(lambda line: not is_rule(line), paragraph))
     text = text.removeprefix("Error parsing ").rstrip(".").replace(". ", ", ")
+    if found := _UNFIT.fullmatch(text):
+        flag, types, given = found.groups()
+        kinds = [_KINDS.get(kind, kind.strip("{}")) for kind in types.split("|")]
+        text = f"{flag} must be {' or '.join(kinds)}, not {given}"
     return f"{text}; --help lists the flags."
 
 

@@ -392,6 +392,7 @@ COMMANDS = {
     "mnist --config long/config.json": "longer than a config.json",
     "mnist --config deep/config.json": "is not JSON",
     "mnist --config repeat.json --config nowhere.json": "nowhere.json",
+    "mnist --micro_batches some": "must be a whole number or auto, not 'some'",
     "mnist --config repeat.json --epochs 0": "--epochs",
     # Folders that cannot be those of a run.
     "mnist --run_dir ''": "--run_dir must be text",

@@ -57,6 +57,7 @@ REFUSED = {
     "no port": (config({"worker": ["a:1", "b"]}), "'b'"),
     "no host": (config({"worker": [":1"]}), "':1'"),
     "too large a port": (config({"worker": ["a:65536"]}), "65535"),
+    "a host without a name": (config({"worker": ["a..b:1"]}), "must be host:port"),
     "no text": (config({"worker": [1]}), "worker 1"),
     "one address twice": (config({"worker": ["a:1", "a:1"]}), "two workers at a:1"),
     "chief and worker in one place": (config({"chief": ["a:1"], "worker": TWO}), "at a:1"),
