@@ -5,6 +5,7 @@ import inspect
 from typing import Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_elu.training import keras_internals, step
@@ -91,7 +92,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         return Splitting(strategy, self._execution) if self.compiled else strategy
 
     @property
-    def step_scalars(self) -> tuple[tuple[str, ...], tf.Tensor]:
+    def step_scalars(self) -> tuple[tuple[str, ...], np.ndarray]:
         """The names of what is kept of every step of training, and a row for each of the latest.
 
         The latest are those of the last execution; `keras_elu.training.scalars` says what is kept.

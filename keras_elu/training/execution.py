@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_elu.training import keras_internals, scalars, step
@@ -51,7 +52,7 @@ class Execution:
         self.batch_spec = None  # of the latest data set that was distributed
         self.steps = model.steps_per_execution  # of the next call
         self.scalar_names = ()
-        self.scalars = None  # of the latest call: a tensor, with a row of them for each step
+        self.scalars = None  # of the latest call: an array, with a row of them for each step
 
     def _refuse_second_strategy(self):
         """TensorFlow numbers the sums of each strategy from 100 on, and takes them for the same."""
@@ -122,43 +123,43 @@ class Execution:
         def loss_of(batch):
             return strategy.experimental_local_results(strategy.run(one, args=(batch,)))[0]
 
-        def run(iterator, steps):
-            """How many steps were done, the first whose loss was not finite, scalars, the logs."""
-            before = 0 if model.optimizer is None else tf.cast(model.optimizer.iterations, "int32")
-
-            def body(done, _, first_bad, rows):
-                batch, there, waited = scalars.timed(
-                    iterator.get_next_as_optional, lambda batch: batch.has_value()
-                )
-
-                def do():
-                    with scope(strategy):
-                        first = kept.before()
-                    loss = loss_of(batch.get_value())
-                    with scope(strategy):
-                        row = tf.stack([tf.cast(loss, "float32"), waited, *first, *kept.after()])
-                    bad = tf.logical_not(tf.math.is_finite(loss))
-                    new = tf.logical_and(bad, first_bad < 0)
-                    return done + 1, True, tf.where(new, done, first_bad), row
-
-                nothing = tf.zeros([len(kept.names)])
-                result = tf.cond(there, do, lambda: (done, False, first_bad, nothing))
-                return *result[:3], rows.write(done, result[3])
-
-            done, _, first_bad, rows = tf.while_loop(
-                lambda done, more, *_: tf.logical_and(more, done < steps),
-                body,
-                (
-                    tf.constant(0),
-                    tf.constant(True),
-                    tf.constant(-1),
-                    tf.TensorArray("float32", steps, element_shape=[len(kept.names)]),
-                ),
-                parallel_iterations=1,
+        def step_of(iterator):
+            """A row with the scalars of a step; no row if there is no batch."""
+            batch, there, waited = scalars.timed(
+                iterator.get_next_as_optional, lambda batch: batch.has_value()
             )
+
+            def do():
+                with scope(strategy):
+                    first = kept.before()
+                loss = loss_of(batch.get_value())
+                with scope(strategy):
+                    return tf.stack([[tf.cast(loss, "float32"), waited, *first, *kept.after()]])
+
+            return tf.cond(there, do, lambda: tf.zeros([0, len(kept.names)]))
+
+        def run(iterator, steps):
+            """The number of the step before, the rows of the steps that were done, the logs."""
+            before = (
+                0 if model.optimizer is None else tf.convert_to_tensor(model.optimizer.iterations)
+            )
+            if model.steps_per_execution == 1:
+                rows = step_of(iterator)
+            else:
+
+                def body(_, rows):
+                    row = step_of(iterator)
+                    return tf.shape(row)[0] > 0, tf.concat([rows, row], 0)
+
+                _, rows = tf.while_loop(
+                    lambda more, rows: tf.logical_and(more, tf.shape(rows)[0] < steps),
+                    body,
+                    (tf.constant(True), tf.zeros([0, len(kept.names)])),
+                    (tf.TensorShape([]), tf.TensorShape([None, len(kept.names)])),
+                    parallel_iterations=1,
+                )
             with scope(strategy):
-                bad = tf.where(first_bad < 0, 0, before + first_bad + 1)
-                return tf.stack([done, bad]), rows.stack()[:done], model.get_metrics_result()
+                return before, rows, model.get_metrics_result()
 
         if not model.run_eagerly:
             run = tf.function(run, autograph=False, reduce_retracing=True)
@@ -169,14 +170,15 @@ class Execution:
                     return model.get_metrics_result()
             if not isinstance(iterator, tf.data.Iterator | tf.distribute.DistributedIterator):
                 iterator = self._iterator_of_one(iterator)
-            numbers, rows, logs = run(iterator, tf.constant(self.steps))
+            before, rows, logs = run(iterator, tf.constant(self.steps))
+            rows = rows.numpy()
+            if not len(rows):
+                raise StopIteration
             if training:
                 self.scalar_names, self.scalars = kept.names, rows
-            done, bad = numbers.numpy()
-            if not done:
-                raise StopIteration
-            if training and bad:
-                raise NonFiniteLoss(int(bad))
+                finite = np.isfinite(rows[:, 0])  # the losses
+                if not finite.all():
+                    raise NonFiniteLoss(int(before) + int(finite.argmin()) + 1)
             return logs
 
         return execute

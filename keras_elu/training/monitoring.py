@@ -162,15 +162,19 @@ class TensorBoard(keras.callbacks.Callback):
             log.go_to(state["events"].get(name, 0))
 
     def _drain(self) -> None:
-        """Makes events of the steps that are done; their numbers may lie on a device until now."""
+        """Makes events of the steps that are done."""
         rows, self._rows = self._rows, []
-        for end, names, values in rows:
-            kept = [i for i, name in enumerate(names) if name != _WAIT]
-            tags = [names[i] for i in kept]
-            values = values.numpy()
-            self._waited += float(values[:, names.index(_WAIT)].sum())
-            for step, row in enumerate(values[:, kept].tolist(), end - len(values) + 1):
-                self._train.scalars(tags, row, step)
+        if not rows:
+            return
+        ends, names, values = zip(*rows, strict=True)
+        names = names[0]  # which are the same in the whole of a training
+        steps = [n for end, v in zip(ends, values, strict=True) for n in range(end - len(v), end)]
+        values = np.concatenate(values)
+        self._waited += float(values[:, names.index(_WAIT)].sum())
+        kept = [i for i, name in enumerate(names) if name != _WAIT]
+        tags = [names[i] for i in kept]
+        for step, row in zip(steps, values[:, kept].tolist(), strict=True):
+            self._train.scalars(tags, row, step + 1)
 
     def _introduce(self) -> None:
         if self._config:
