@@ -107,7 +107,8 @@ class Config:
     """Logical devices to split the CPU into. None: one."""
     jit_compile: Literal["auto", "on", "off"] = "auto"
     """Whether XLA compiles the training step.
-    auto: where it is faster, on GPUs, and on a CPU for dense networks in float32."""
+    auto: where it is faster, on GPUs, and on a CPU for dense networks in float32 or, up to 512
+    units, bfloat16."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Data type of the computations; variables are always float32."""
     activation: str = "elu"
