@@ -1,12 +1,13 @@
-"""Training images for each second of a core: this package's pipeline against three peers.
+"""Training images for each second of a core: this package's pipeline against its peers.
 
 All make batches of images of 224 x 224 pixels, random resized crops of photographs, half of them
 mirrored; of the photographs as they are, of the same with 256 pixels on the shorter side, and of
 the pixels of those. The peers are tf.data as TensorFlow's Model Garden and the examples of flax
-write it (TFRecord files, decoding of the crop alone, resize), PyTorch's DataLoader with Pillow and
-torchvision's transforms, and keras.utils.image_dataset_from_directory, which has no crops: it
-shrinks whole photographs. None scales or normalises pixels, which a network can do. The limit is
-to decode the whole files with libjpeg-turbo, on all cores, and nothing else.
+write it (TFRecord files, decoding of the crop alone, resize, normalisation), PyTorch's DataLoader
+with Pillow and torchvision's transforms, and keras.utils.image_dataset_from_directory, which has no
+crops: it shrinks whole photographs. All others give pixels, which an accelerator can normalise, and
+so does a second contestant of tf.data. The limit is to decode the whole files with libjpeg-turbo,
+on all cores, and nothing else.
 
 Every contestant has a process of its own, and they take turns, so that one computes while all
 others wait. The time is that of all cores, in the contestant's threads and child processes, in
@@ -21,6 +22,7 @@ prints a table, and appends it as a JSON line to benchmarks/results/input.jsonl.
 
 import argparse
 import concurrent.futures
+import functools
 import itertools
 import json
 import math
@@ -41,8 +43,10 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "input.jsonl"
 BATCH, SIZE = 64, 224
 TURN = 20  # batches that are timed, after as many that are not
 OURS = "keras_elu"
-TFDATA, DIRECTORY, TORCH = "tf.data", "image_dataset_from_directory", "PyTorch DataLoader"
-PEERS = TFDATA, DIRECTORY, TORCH
+TFDATA, PIXELS = "tf.data", "tf.data, pixels"
+DIRECTORY, TORCH = "image_dataset_from_directory", "PyTorch DataLoader"
+PEERS = TFDATA, PIXELS, DIRECTORY, TORCH
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
 LIMITS = "limit: simplejpeg", "limit: TensorFlow"
 SETS = {"whole": "photographs", "256": "photographs_256", "256 raw": "photographs_256_raw"}
 OPTIONS = {"whole": [], "256": ["--resize", "256"], "256 raw": ["--resize", "256", "--raw"]}
@@ -55,7 +59,7 @@ def batches_of_keras_elu(data_dir, folder, name):
     return iter(dataset.training(BATCH, augment="resized_crop", preprocess="none"))
 
 
-def batches_of_tf_data(data_dir, folder, name):
+def batches_of_tf_data(data_dir, folder, name, normalized=True):
     import tensorflow as tf
 
     features = {
@@ -78,7 +82,9 @@ def batches_of_tf_data(data_dir, folder, name):
         window = tf.concat([begin[:2], size[:2]], 0)
         image = tf.io.decode_and_crop_jpeg(encoded, window, channels=3)
         image = tf.image.resize(image, (SIZE, SIZE))
-        return tf.cast(tf.image.random_flip_left_right(image), tf.uint8), parsed["label"]
+        image = tf.image.random_flip_left_right(image)
+        image = (image - MEAN) / DEVIATION if normalized else tf.cast(image, tf.uint8)
+        return image, parsed["label"]
 
     files = sorted(map(str, pathlib.Path(data_dir, name).glob("*/*-train.tfrecord*")))
     dataset = tf.data.TFRecordDataset(files, num_parallel_reads=tf.data.AUTOTUNE)
@@ -208,6 +214,7 @@ def by_tensorflow():
 KINDS = {
     OURS: batches_of_keras_elu,
     TFDATA: batches_of_tf_data,
+    PIXELS: functools.partial(batches_of_tf_data, normalized=False),
     DIRECTORY: batches_from_directory,
     TORCH: batches_of_pytorch,
     **dict(zip(LIMITS, map(decoded, (by_simplejpeg, by_tensorflow)), strict=True)),

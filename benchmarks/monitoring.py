@@ -4,11 +4,11 @@
 
 For a small network of dense layers, whose steps are so short that all counts, and for the CIFAR
 network. The contestants take turns in one process, in any order: the bar alone, the bar with
-TensorBoard as a run has it by default, and with a look into the layers. A turn is timed from the end of its first step
-to the end of its epoch, when all is written. What the callback costs is told twice: by how much
-longer the steps of a round take, and, since that drowns in the noise of short turns, by the time
-spent inside the callback. A look takes what the callback takes longer with it. Appends a JSON line
-to benchmarks/results/monitoring.jsonl.
+TensorBoard as a run has it by default, and with a look into the layers. A turn is timed from the
+end of its first step to the end of its epoch, when all is written. What the callback costs is told
+twice: by how much longer the steps of a round take, and, since that drowns in the noise of short
+turns, by the time spent inside the callback. A look takes what the callback takes longer with it.
+Appends a JSON line to benchmarks/results/monitoring.jsonl.
 """
 
 import argparse
@@ -29,7 +29,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "monitoring.jsonl"
 # and the turns of each contestant.
 NETWORKS = {
     "mlp": ("mnist_mlp", {"input_shape": (28, 28, 1), "classes": 10}, 64, 300, 31),
-    "cifar": ("elu_cifar_11", {"input_shape": (32, 32, 3), "classes": 100}, 100, 10, 25),
+    "cifar": ("elu_cifar_11", {"input_shape": (32, 32, 3), "classes": 100}, 100, 10, 15),
 }
 
 

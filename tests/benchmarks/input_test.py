@@ -26,7 +26,7 @@ def test_every_contestant_has_a_row_and_the_line_is_json():
     record = json.loads(done.stdout.splitlines()[-1])
     assert record["benchmark"] == "input"
     contestants = [(row["files"], row["contestant"]) for row in record["rows"]]
-    assert [files for files, _ in contestants] == ["256"] * 6 + ["256 raw"]
+    assert [files for files, _ in contestants] == ["256"] * 7 + ["256 raw"]
     assert {"keras_elu", "tf.data", "PyTorch DataLoader"} <= {name for _, name in contestants}
     for row in record["rows"]:
         assert f"{row['files']:<9}{row['contestant']}" in done.stdout
