@@ -211,8 +211,8 @@ def _for_input(found: Findings, dataset: data.Dataset) -> list[str]:
             )
         if not name.endswith("_raw"):
             said.append(
-                "Of pixels, which --raw stores besides, it makes seven times as many as of whole "
-                "photographs."
+                "Of pixels, which --raw stores besides, it makes five to seven times as many as of "
+                "whole photographs."
             )
     if found.needed > found.cores:
         said.append(f"Or use a machine with {found.needed} cores.")
