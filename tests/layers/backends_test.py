@@ -8,7 +8,8 @@ import sys
 import pytest
 
 FOLDER = pathlib.Path(__file__).parent
-FILES = [FOLDER / f"{name}_test.py" for name in ("activations", "elu", "exactness", "parametric")]
+NAMES = ("activations", "diagnostics", "elu", "exactness", "parametric")
+FILES = [FOLDER / f"{name}_test.py" for name in NAMES]
 
 
 @pytest.mark.tensorflow
