@@ -27,6 +27,7 @@ Space = Callable[[keras_tuner.HyperParameters, training.Config], training.Config
 
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _WATCH = 0.2  # seconds
+_FIRST = {"lock", "trials", "unfinished-search.json"}  # of a search that is just beginning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,7 @@ class Search:
 
     def _check_folder(self) -> None:
         files.check_writable(self.folder, "--run_dir")
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+        if not self.folder.is_dir() or {path.name for path in self.folder.iterdir()} <= _FIRST:
             return
         try:
             held = command_line.read_object(self.folder / "search.json")
@@ -234,18 +235,19 @@ class Search:
                 )
 
     def start(self) -> None:
-        """Makes the folder, which one process has, or finds the chief.
+        """Makes the folder, which one process has; workers find that of their chief.
 
         Raises:
             ValueError: With one sentence, if it cannot be written, or another search has it.
         """
+        if self.role == "worker":
+            return
         try:
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
-            if self.role != "worker":
-                self._lock = files.lock(self.folder, "--run_dir")
-                with files.aside(self.folder / "search.json") as path:
-                    path.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
-                hparams.describe(self.folder / "trials", self._options.objective)
+            self._lock = files.lock(self.folder, "--run_dir")
+            with files.aside(self.folder / "search.json") as path:
+                path.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
+            hparams.describe(self.folder / "trials", self._options.objective)
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.folder} cannot be written: {error.strerror}."

@@ -116,6 +116,26 @@ def test_a_folder_of_other_ranges_is_refused(flags, here):
         Search(mnist, SPACES | {"alpha": wider}, arguments)
 
 
+@pytest.mark.parametrize("there", [["trials/"], ["lock"], ["trials/", "unfinished-search.json"]])
+def test_a_folder_that_another_process_of_the_search_has_just_begun_is_not_refused(
+    flags, here, there
+):
+    (here / "run").mkdir()
+    for name in there:
+        path = here / "run" / name
+        path.mkdir() if name.endswith("/") else path.write_text("")
+    Search(mnist, SPACES, [*flags, "--run_dir", "run"]).start()
+    assert (here / "run" / "search.json").exists()
+
+
+def test_a_worker_leaves_the_folder_to_its_chief(flags, here, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    Search(mnist, SPACES, [*flags, "--run_dir", "run"]).start()
+    assert not (here / "run").exists()
+
+
 def test_a_folder_in_use_is_refused(flags, here):
     search = Search(mnist, SPACES, [*flags, "--run_dir", "run"])
     search.start()
