@@ -40,7 +40,8 @@ def test_every_flag_it_names_is_one():
     commands = (
         *("keras_elu/launch.py", "keras_elu/data/prepare_imagenet.py"),
         "keras_elu/report/__main__.py",
-        *("tests/torture.py", "benchmarks/combinations.py", "benchmarks/steps.py"),
+        *("tests/torture.py", "tests/search_torture.py"),
+        *("benchmarks/combinations.py", "benchmarks/steps.py"),
     )
     code = "".join((ROOT / path).read_text(encoding="utf-8") for path in commands)
     of_others = {"help", *re.findall(r'add_argument\(\s*"--(\w+)"', code)}
