@@ -134,7 +134,11 @@ def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[di
             if search.over:
                 break
             name = dice.choice([n for n in (*search.processes, "trial") if n not in search.codes])
-            counts[f"kills of a {name.partition('-')[0]}"] += search.kill(name)
+            killed = search.kill(name)
+            while name == "trial" and not killed and not search.over:  # none has begun yet
+                time.sleep(0.1)
+                killed = search.kill(name)
+            counts[f"kills of a {name.partition('-')[0]}"] += killed
             alive = any(n in search.processes for n in WORKERS)
             if name != "trial" and (name not in WORKERS or not alive or dice.random() < 0.5):
                 search.start(name)

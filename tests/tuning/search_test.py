@@ -205,7 +205,7 @@ def test_a_trial_whose_loss_is_not_finite_fails_with_its_reason_and_the_search_s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "seed"), [("alone", 1), ("machines", 1)])
+@pytest.mark.parametrize(("kind", "seed"), [("alone", 3), ("machines", 0)])
 def test_searches_whose_processes_are_killed_lose_no_trial(kind, seed, tmp_path):
     results = tmp_path / "results.json"
     flags = ["--kind", kind, "--searches", "1", "--trials", "2", "--seed", str(seed)]
