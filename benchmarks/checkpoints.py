@@ -9,7 +9,6 @@ benchmarks/results/checkpoints.jsonl.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
@@ -84,9 +83,7 @@ def main():
         "milliseconds without": without,
         "milliseconds with": with_one,
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    print(f"Appended to {RESULTS.relative_to(pathlib.Path.cwd())}.")
+    environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

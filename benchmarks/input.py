@@ -403,14 +403,10 @@ def main():
         "batch": BATCH,
         "rows": rows,
     }
-    line = json.dumps(record)
     if arguments.smoke:
-        print(line)
-        return
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(line + "\n")
-    print(f"\nAppended to {RESULTS.relative_to(pathlib.Path.cwd())}.")
+        print(json.dumps(record))
+    else:
+        environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ prints a table for each dtype and appends it as a JSON line to benchmarks/result
 import argparse
 import contextlib
 import importlib.util
-import json
 import multiprocessing
 import operator
 import os
@@ -270,10 +269,7 @@ def main():
                 for key, row in rows.items()
             ],
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-    print(f"\nAppended to {RESULTS.relative_to(pathlib.Path.cwd())}.")
+        environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import gc
 import io
-import json
 import os
 import pathlib
 import random
@@ -157,9 +156,7 @@ def main():
         "benchmark": "monitoring",
         "milliseconds a step, and of them inside": found,
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    print(f"Appended to {RESULTS.relative_to(pathlib.Path.cwd())}.")
+    environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,7 @@ def main() -> None:
                     f"  mean {mean:+.4f}, standard deviation {spread:.4f}, lower {lower} of "
                     f"{len(values)}",
                 )
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    environment.append(RESULTS, line)
 
 
 if __name__ == "__main__":

@@ -504,15 +504,10 @@ def main():
             "precision": precision,
             "rows": [{"contestant": name} | row for name, row in rows.items()],
         }
-        line = json.dumps(record)
         if arguments.smoke:
-            print(line)
-            continue
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a") as file:
-            file.write(line + "\n")
-    if not arguments.smoke:
-        print(f"\nAppended to {RESULTS.relative_to(pathlib.Path.cwd())}.")
+            print(json.dumps(record))
+        else:
+            environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

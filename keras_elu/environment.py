@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -30,6 +31,14 @@ def describe() -> dict[str, Any]:
         "accelerators": _accelerators(),
         "devices": keras.distribution.list_devices(),
     }
+
+
+def append(path: pathlib.Path, record: dict[str, Any]) -> None:
+    """Adds a line of JSON to a file of results, and says so."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    print(f"Appended to {os.path.relpath(path)}.", flush=True)
 
 
 def _version(name: str) -> str | None:

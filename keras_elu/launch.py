@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run([sys.executable, options.script, *flags], options.workers, options.restarts)
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):  # not the package's, which needs all that it imports
     def error(self, message):
         raise ValueError(f"{message}; --help lists the flags.")
 

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LEVELS = [
-    {"layers", "schedules", "data", "environment"},
+    {"arguments", "environment"},
+    {"layers", "schedules", "data"},
     {"models", "diagnostics"},
     {"training"},
     {"recipes"},

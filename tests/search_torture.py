@@ -219,8 +219,7 @@ def main() -> int:
     }
     print(*(f"{k}: {v}" for k, v in summary.items() if k != "environment"), sep="\n")
     if asked.results:
-        with asked.results.open("a") as file:
-            file.write(json.dumps(summary) + "\n")
+        environment.append(asked.results, summary)
     if not bad:
         shutil.rmtree(home)
     return 1 if bad else 0

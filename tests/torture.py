@@ -384,8 +384,7 @@ def main() -> int:
     for name, value in summary.items():
         print(f"{name:<40} {value}")
     if asked.results:
-        with asked.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(summary | {"environment": environment.describe()}) + "\n")
+        environment.append(asked.results, summary | {"environment": environment.describe()})
     if counts["equal"] < len(runs):
         return 1
     shutil.rmtree(home)

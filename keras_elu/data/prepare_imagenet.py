@@ -26,6 +26,7 @@ from typing import NamedTuple, NoReturn
 
 import tqdm
 
+from keras_elu.arguments import Parser
 from keras_elu.data import shards, sources, workers
 
 WHOLE = {"train": 1_281_167, "validation": 50_000}  # imagenet2012's images
@@ -97,18 +98,8 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(f"{message}; --help lists the arguments.")
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m keras_elu.data.prepare_imagenet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("keras_elu.data.prepare_imagenet", __doc__)
     parser.add_argument("source", metavar="SOURCE", type=pathlib.Path, help="folder of the images")
     parser.add_argument(
         "data_dir", metavar="DATA_DIR", type=pathlib.Path, help="folder of prepared data sets"

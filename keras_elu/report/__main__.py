@@ -11,6 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from keras_elu.arguments import Parser
 from keras_elu.report import runs
 from keras_elu.training.files import aside
 
@@ -67,18 +68,8 @@ def write(
     return folder / "index.html"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(f"{message}; --help lists the flags.")
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m keras_elu.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("keras_elu.report", __doc__)
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--out",

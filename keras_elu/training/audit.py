@@ -57,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        recipe = command_line.recipe(arguments)
-        settings = config.resolve(recipe, command_line.parse(recipe, arguments[1:]))
-        config.check(settings)
+        recipe, settings = command_line.trainer(arguments)
         strategy = devices.set_up(settings)
         _check_pieces(settings, strategy)
         run = loop.prepare(recipe, settings, strategy)

@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from keras_elu.training.config import Config, check
+from keras_elu.training.config import Config, check, resolve
 
 # They say where a run lies, not what it does, and are in no config.json.
 PLACES = ("run_dir", "config", "evaluate")
@@ -136,12 +136,21 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def recipe(arguments: Sequence[str]) -> types.ModuleType:
-    """Returns the recipe that a trainer's script, the first of the arguments, imports.
+def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
+    """Returns the recipe and the complete Config that a trainer's script and its flags stand for.
 
     Raises:
-        ValueError: With one sentence, if it does not import one.
+        ValueError: With one sentence, if they do not.
+        SystemExit: After `--help` has been printed.
     """
+    recipe = _recipe(arguments)
+    settings = resolve(recipe, parse(recipe, arguments[1:]))
+    check(settings)
+    return recipe, settings
+
+
+def _recipe(arguments: Sequence[str]) -> types.ModuleType:
+    """Returns the recipe that the script, the first of the arguments, imports."""
     if not arguments or not pathlib.Path(arguments[0]).is_file():
         raise ValueError(
             f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: name one, such "

@@ -64,14 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        recipe = command_line.recipe(arguments)
-        settings = config.resolve(recipe, command_line.parse(recipe, arguments[1:]))
+        recipe, settings = command_line.trainer(arguments)
         if settings.strategy == "multiworker":
             raise ValueError(
                 "--strategy multiworker cannot be examined: examine one worker, with --strategy "
                 "mirrored and its part of --batch_size."
             )
-        config.check(settings)
         run = loop.prepare(recipe, settings, devices.set_up(settings))
     except ValueError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
