@@ -29,6 +29,9 @@ from keras_elu.tuning import outcomes
 LEASE = 20
 TRIALS = 20
 RUNNING, IDLE, STOPPED, COMPLETED, INVALID = "RUNNING", "IDLE", "STOPPED", "COMPLETED", "INVALID"
+MEAN = (
+    "mean"  # metric: of the objectives of the trainings that have ended, whose number is the step
+)
 _COMPARED = 5  # complete trials that a median is of
 _UNTOUCHED = 1 / 3  # of its epochs a trial is let train, whatever the others did
 _FOR_EVER = 2**31 - 1  # attempts and failures in a row, which are no reason to give up
@@ -128,7 +131,10 @@ class _Kept:
             return self.over and not waiting
 
     def update_trial(self, trial_id, metrics, step=0):
-        """Hears of a trial: that it runs and, if there are metrics, how it is after `step` epochs.
+        """Hears of a trial: that it runs and, if there are metrics, how it is.
+
+        That is the objective after `step` epochs of its first training, or `MEAN` of `step`
+        trainings.
 
         Returns:
             A trial whose status is "STOPPED" if it is not worth going on.
@@ -136,10 +142,14 @@ class _Kept:
         with self._mutex:
             trial = self.trials[trial_id]
             self._hear(trial_id)
-            value = dict(metrics).get(self.objective.name)
-            if value is not None:
-                self._curves.setdefault(trial_id, {})[int(step)] = float(value)
-            status = STOPPED if self._hopeless(trial_id) else trial.status
+            metrics, hopeless = dict(metrics), False
+            if MEAN in metrics:
+                hopeless = self._behind(float(metrics[MEAN]), int(step))
+            elif self.objective.name in metrics:
+                value = float(metrics[self.objective.name])
+                self._curves.setdefault(trial_id, {})[int(step)] = value
+                hopeless = self._hopeless(trial_id)
+            status = STOPPED if hopeless else trial.status
             return trial_module.Trial(trial.hyperparameters, trial_id, status)
 
     def end_trial(self, trial):
@@ -202,8 +212,8 @@ class _Kept:
         Reference:
             [Golovin et al., 2017](https://doi.org/10.1145/3097983.3098043), section 3.2.2.
         """
-        own = self._curves.get(trial_id)
-        if not own or max(own) < self._epochs * _UNTOUCHED or isinstance(self, Hyperband):
+        own = self._curves[trial_id]
+        if max(own) < self._epochs * _UNTOUCHED or isinstance(self, Hyperband):
             return False
         sign = 1 if self.objective.direction == "min" else -1
         averages = []
@@ -216,6 +226,22 @@ class _Kept:
                 averages.append(sign * statistics.fmean(others))
         best = min((sign * v for v in own.values() if not math.isnan(v)), default=math.inf)
         return len(averages) >= _COMPARED and best > statistics.median(averages)
+
+    def _behind(self, mean: float, trainings: int) -> bool:
+        """Whether a mean is worse than the median of what the complete ones' were, with its seeds.
+
+        Trainings with one seed have the images' order and the initial weights in common, so that
+        they differ by less than those with several.
+        """
+        means = [
+            statistics.fmean(outcome.values[:trainings])
+            for outcome in self.ended.values()
+            if outcome.status == outcomes.COMPLETE
+        ]
+        if len(means) < _COMPARED or isinstance(self, Hyperband):
+            return False
+        sign = 1 if self.objective.direction == "min" else -1
+        return sign * mean > sign * statistics.median(means)
 
 
 class _StartingAtDefaults(_Kept):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from keras_elu.training import files
@@ -18,15 +19,17 @@ class Outcome:
 
     Args:
         status: "complete", "stopped" because others were better, or "failed".
-        value: The objective after the last epoch that was trained, of a complete trial the mean
-            over its runs; None of a trial that failed.
-        epochs: Epochs that were trained.
+        value: The mean of `values`; None of a trial that failed.
+        epochs: Epochs that were trained, of each training that came to its end all.
+        values: The objective of each training, in the order of their seeds, after the last epoch
+            that was trained.
         reason: Why it did not complete; None if it did.
     """
 
     status: str
     value: float | None
     epochs: int
+    values: Sequence[float] = ()
     reason: str | None = None
 
 

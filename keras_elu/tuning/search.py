@@ -38,7 +38,8 @@ class Options:
     """Which schedule is searched."""
     tuner: Literal["random", "bayesian", "hyperband"] = "random"
     """How trials are drawn. random, bayesian: the first is the recipe's default, and those that are
-    worse than the median of the others are stopped. hyperband: many short ones, few long ones."""
+    worse than the median of the others are stopped, or not trained again. hyperband: many short
+    ones, few long ones."""
     max_trials: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Number of trials. None: 20; of hyperband, as many as it has."""
     objective: str = "val_loss"

@@ -171,14 +171,23 @@ class Worker(threading.Thread):
 
     def _outcome(self, trial) -> outcomes.Outcome | None:
         """Runs a trial, from where it is; returns None if it is to be gone on with later."""
-        ended = []
+        values = []
         for execution in range(self._executions):
             outcome = self._outcome_of_run(trial, execution)
             if outcome is None or outcome.status != outcomes.COMPLETE:
                 return outcome
-            ended.append(outcome)
-        mean = statistics.fmean(outcome.value for outcome in ended)
-        return dataclasses.replace(ended[0], value=mean)
+            values.append(outcome.value)
+            outcome = dataclasses.replace(outcome, value=statistics.fmean(values), values=values)
+            if len(values) < self._executions and self._hopeless(trial, outcome):
+                reason = f"its mean of {len(values)} was worse than the median of the others"
+                return dataclasses.replace(outcome, status=outcomes.STOPPED, reason=reason)
+        return outcome
+
+    def _hopeless(self, trial, outcome: outcomes.Outcome) -> bool:
+        """Whether a trial is not worth another training, after those that it has had."""
+        mean = {oracles.MEAN: outcome.value}
+        answer = self._oracle.update_trial(trial.trial_id, mean, step=len(outcome.values))
+        return answer.status == oracles.STOPPED
 
     def _outcome_of_run(self, trial, execution: int) -> outcomes.Outcome | None:
         run, deaths = outcomes.run_name(trial.trial_id, execution), 0
@@ -284,7 +293,9 @@ def _ended(status, curve, objective, reason=None) -> outcomes.Outcome:
     value = curve[-1]
     if value != value:
         return _failed(f"its {objective} is not finite", curve)
-    return outcomes.Outcome(status=status, value=value, epochs=len(curve), reason=reason)
+    return outcomes.Outcome(
+        status=status, value=value, epochs=len(curve), values=[value], reason=reason
+    )
 
 
 def _failed(reason, curve) -> outcomes.Outcome:

@@ -43,9 +43,12 @@ def make(tmp_path):
     return make
 
 
-def end(oracle, trial, value=None, status=COMPLETE, epochs=9):
+def end(oracle, trial, value=None, status=COMPLETE, epochs=9, values=None):
     reason = None if status == COMPLETE else "a reason"
-    outcome = outcomes.Outcome(status=status, value=value, epochs=epochs, reason=reason)
+    values = values or [value]
+    outcome = outcomes.Outcome(
+        status=status, value=value, epochs=epochs, values=values, reason=reason
+    )
     outcomes.write(oracle._trials, trial.trial_id, outcome)
     oracle.end_trial(trial)
 
@@ -196,6 +199,36 @@ def test_a_trial_worse_than_the_median_of_the_others_is_stopped(make, direction)
     assert go(oracle, [2.9] * 9) is None
     assert go(oracle, [9] * 2 + [0.5] * 7) is None
     assert go(oracle, [2] + [9] * 8) is None  # it was good once
+
+
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_a_trial_is_trained_again_only_if_its_mean_is_no_worse_than_the_median(make, direction):
+    sign = 1 if direction == "min" else -1
+
+    def asked(oracle, mean, trainings):
+        trial = oracle.create_trial("one")
+        return oracle.update_trial(trial.trial_id, {oracles.MEAN: sign * mean}, trainings).status
+
+    oracle = make(max_trials=20, direction=direction)
+    # After one training the others' median is 3, after two it is 5.
+    for first, second in ((1, 9), (2, 8), (3, 7), (4, 1), (5, 3)):
+        assert asked(oracle, 99, 1) == "RUNNING"  # too few are complete
+        values = [sign * value for value in (first, second, 1000)]
+        end(oracle, oracle.create_trial("one"), sign * (first + second), values=values)
+    end(oracle, oracle.create_trial("one"), sign * 100, STOPPED, values=[sign * 100])
+    assert asked(oracle, 3, 1) == "RUNNING"
+    assert asked(oracle, 3.1, 1) == "STOPPED"
+    assert asked(oracle, 5, 2) == "RUNNING"
+    assert asked(oracle, 5.1, 2) == "STOPPED"
+
+
+def test_hyperband_which_compares_by_itself_stops_no_trial(make):
+    oracle = make("hyperband", None)
+    for value in range(6):
+        end(oracle, oracle.create_trial("one"), value)
+    trial = oracle.create_trial("one")
+    assert oracle.update_trial(trial.trial_id, {oracles.MEAN: 99.0}, 1).status == "RUNNING"
+    assert oracle.update_trial(trial.trial_id, {"val_loss": 99.0}, 9).status == "RUNNING"
 
 
 def test_a_trial_that_failed_is_as_bad_as_the_worst(make):
