@@ -36,6 +36,12 @@ def train(recipe: str, config: pathlib.Path, seed: int, folder: pathlib.Path) ->
     return json.loads(result.read_text()) if result.exists() else None
 
 
+def settings(config: pathlib.Path) -> dict:
+    """Returns a configuration, without the folders of the data, which are a machine's own."""
+    held = json.loads(config.read_text())
+    return {key: value for key, value in held.items() if key not in ("data_dir", "manual_dir")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -64,7 +70,7 @@ def main() -> None:
     results = {key: future.result() for key, future in futures.items()}
     line = {
         "recipe": asked.recipe,
-        "configs": {name: json.loads(path.read_text()) for name, path in configs.items()},
+        "configs": {name: settings(path) for name, path in configs.items()},
         "seeds": list(seeds),
         "results": {name: [results[name, seed] for seed in seeds] for name in configs},
         "environment": environment.describe(),

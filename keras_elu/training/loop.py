@@ -24,7 +24,9 @@ from keras_elu.training.run_folder import RunFolder
 from keras_elu.training.signals import STOPPED, StopSignals
 
 
-def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> None:
+def main(
+    recipe: types.ModuleType, arguments: Sequence[str] | None = None, *, test: bool = True
+) -> None:
     """Does the run that a command line describes, or goes on with it.
 
     What is wrong with the command line, the data or the folder is found before anything is
@@ -34,6 +36,7 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
     Args:
         recipe: A module of `keras_elu.recipes`.
         arguments: The command line. None: the process's own.
+        test: Whether the model is evaluated on the test set in the end.
     """
     stop = StopSignals()
     try:
@@ -67,11 +70,12 @@ def main(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> No
         if settings.evaluate is not None:
             evaluate(run, found, chief)
             return
-        result = fit(run, records)
+        result = fit(run, records, test=test)
     if not chief:
         return
     for split in ("training", "validation", "test"):
-        print(f"{split:<10} {metrics_text(result[split])}")
+        if result[split]:
+            print(f"{split:<10} {metrics_text(result[split])}")
     print(f"{result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s")
     print(f"Everything is in {folder.path}; to see the curves:")
     print(f"  {sys.executable} -m tensorboard.main --logdir {folder.path.parent}")
@@ -243,10 +247,15 @@ class Records:
         self.all = [*named.values(), *profiling, *averages, self.checkpoints]
 
 
-def fit(run: Run, records: Records) -> dict[str, Any]:
+def fit(run: Run, records: Records, *, test: bool = True) -> dict[str, Any]:
     """Trains, evaluates, fills the folder, and returns the result.
 
     Where an earlier attempt was stopped, the run goes on from its last checkpoint.
+
+    Args:
+        run: The run.
+        records: Its callbacks.
+        test: Whether to evaluate the model on the test set.
 
     Raises:
         Stopped: If it was told to stop; it has saved.
@@ -270,7 +279,9 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
                 flush=True,
             )
     _train(run, records)
-    test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
+    tested = {}
+    if test:
+        tested = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
     last = records.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
@@ -280,7 +291,7 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
         "steps": run.steps_per_epoch * run.settings.epochs,
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
-        "test": test,
+        "test": tested,
         "replicas": run.replicas,
         "devices": devices.count(run.model.distribute_strategy),
         "images_per_second": records.progress.images_per_second,
@@ -289,7 +300,7 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
     checkpoints.close()
     if folder.chief:
         records.history.write()
-        records.tensorboard.finish(test, run.test)
+        records.tensorboard.finish(tested, run.test)
         folder.finish(run.model, result)
         checkpoints.clear()
     return result

@@ -118,12 +118,12 @@ class TensorBoard(keras.callbacks.Callback):
         """Adds what came of the run: the metrics of its test, and what the model gets wrong.
 
         Args:
-            test: The metrics.
+            test: The metrics; none if there was no test.
             dataset: The batches of the test.
         """
         step = self.params["epochs"] * self._steps
         self._run.scalars([f"test_{name}" for name in test], test.values(), step)
-        if mistakes.classifies(self.model, dataset):
+        if test and mistakes.classifies(self.model, dataset):
             found = mistakes.find(self.model, dataset)
             self._picture("confusion_matrix", pictures.confusion(found.counts), step)
             if found.captions:

@@ -106,7 +106,10 @@ def picture(
             axes.plot(x / _STEPS, np.asarray(y), **look)
         if not failed:
             marker = "o" if outcome.status == outcomes.COMPLETE else "v"
-            course.plot(list(found).index(trial), outcome.value, marker, color=look["color"])
+            place, color = list(found).index(trial), look["color"]
+            course.plot(place, outcome.value, marker, color=color)
+            if len(outcome.values) > 1:
+                course.plot([place] * len(outcome.values), outcome.values, ".", ms=3, color=color)
     _improvement(course, found, direction)
     positive = [v for v in values if v > 0]
     if len(positive) == len(values) and values and max(values) > 10 * min(values):

@@ -22,7 +22,7 @@ _ALPHAS = (1.0, 1.0, 1.0, 1.0)
 
 
 def learning_rate(
-    hp: keras_tuner.HyperParameters, config: AnyConfig, *, times: float = 10.0
+    hp: keras_tuner.HyperParameters, config: AnyConfig, *, times: float = 5.0
 ) -> AnyConfig:
     """Returns `config` with the learning-rate schedule that the hyper-parameters say.
 

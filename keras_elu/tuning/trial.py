@@ -1,5 +1,7 @@
 """The process of a trial: a run of a trainer, which stops and saves when its worker dies.
 
+It never sees the test set, by which nothing may be chosen.
+
 python -m keras_elu.tuning.trial keras_elu.recipes.mnist --epochs 2 ...
 """
 
@@ -26,4 +28,4 @@ def _stop_with_the_worker() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_stop_with_the_worker, daemon=True).start()
-    training.main(importlib.import_module(sys.argv[1]), sys.argv[2:])
+    training.main(importlib.import_module(sys.argv[1]), sys.argv[2:], test=False)

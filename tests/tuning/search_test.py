@@ -177,9 +177,13 @@ def test_a_search_that_is_stopped_goes_on_and_leaves_the_best(flags, here):
     for trial, outcome in found.items():
         ends = [outcomes.curve(trials, f"{trial}{run}", "val_loss") for run in ("", "-2")]
         assert [len(curve) for curve in ends] == [2, 2]
-        assert outcome.value == pytest.approx(statistics.fmean(curve[-1] for curve in ends))
+        assert list(outcome.values) == [curve[-1] for curve in ends]
+        assert outcome.value == pytest.approx(statistics.fmean(outcome.values))
         seeds = [outcomes.config(trials, f"{trial}{run}")["seed"] for run in ("", "-2")]
         assert seeds == [3, 4]
+        results = [json.loads((trials / f"{trial}{r}/result.json").read_text()) for r in ("", "-2")]
+        assert [result["test"] for result in results] == [{}, {}]  # which no search may see
+        assert all(result["validation"]["accuracy"] > 0 for result in results)
     best = min(found, key=lambda trial: found[trial].value)
     held = json.loads((here / "run" / "best.json").read_text())
     assert held == outcomes.config(trials, best)

@@ -1,32 +1,16 @@
 """The spaces that are searched: around the recipe's own configuration, which is one of them."""
 
 import dataclasses
-import importlib.util
-import pathlib
 
 import keras_tuner
 import pytest
 
-from keras_elu import training
+from keras_elu import training, tuning
 from keras_elu.recipes import cifar, imagenet, mnist
 from keras_elu.training import config
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def script(recipe):
-    """The script that searches for a recipe, as a module."""
-    name = recipe.__name__.rpartition(".")[-1]
-    spec = importlib.util.spec_from_file_location(f"tuning_{name}", ROOT / "tuning" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 SPACES = [
-    pytest.param(
-        recipe, [getattr(script(recipe), n) for n in names], id=f"{recipe.__name__}-{names}"
-    )
+    pytest.param(recipe, [getattr(tuning, n) for n in names], id=f"{recipe.__name__}-{names}")
     for recipe in (mnist, cifar, imagenet)
     for names in (["learning_rate"], ["alpha"], ["learning_rate", "alpha"])
 ]
@@ -92,8 +76,7 @@ def test_whatever_is_drawn_is_a_config_of_the_recipe_and_nothing_else_is_changed
 
 def test_a_hyper_parameter_is_spelled_as_the_flag():
     hp = keras_tuner.HyperParameters()
-    module = script(mnist)
     settings = config.resolve(mnist, mnist.Config(dataset="digits"))
-    mapped([module.learning_rate, module.alpha], hp, settings)
+    mapped([tuning.learning_rate, tuning.alpha], hp, settings)
     fields = {field.name for field in dataclasses.fields(training.Config)}
     assert {h.name.rstrip("0123456789").removesuffix("_") for h in hp.space} <= fields
