@@ -49,10 +49,10 @@ def _table(path: pathlib.Path, found: dict[str, outcomes.Outcome], configs) -> N
         unfinished.open("w", newline="", encoding="utf-8") as file,
     ):
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["trial", "status", "value", "epochs", *names, "reason"])
+        rows.writerow(["trial", "status", "value", "trainings", "epochs", *names, "reason"])
         for trial, outcome in found.items():
             values = [(configs[trial] or {}).get(name) for name in names]
-            start = [trial, outcome.status, outcome.value, outcome.epochs]
+            start = [trial, outcome.status, outcome.value, len(outcome.values), outcome.epochs]
             rows.writerow([*start, *values, outcome.reason])
 
 

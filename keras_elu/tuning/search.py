@@ -26,6 +26,12 @@ from keras_elu.tuning import hparams, oracles, outcomes, report, workers
 Space = Callable[[keras_tuner.HyperParameters, training.Config], training.Config]
 
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
+_DESCRIPTION = """Searches schedules of the learning rate and of alpha, around those of the
+recipe. The last flags, from --space on, are the search's own, all others the recipe's.
+
+Over several machines that share a folder, give the same command to a chief, with
+KERASTUNER_TUNER_ID=chief, and to each worker, with an ID of its own; to all with
+KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, where the chief listens."""
 _WATCH = 0.2  # seconds
 _FIRST = {"lock", "trials", "unfinished-search.json"}  # of a search that is just beginning
 
@@ -151,6 +157,8 @@ class Search:
                 "--validation_examples 0 validates on the test set, on which nothing may be "
                 "chosen: hold out some of the training set."
             )
+        if settings.evaluate is not None:
+            raise ValueError("--evaluate trains nothing: give it to the trainer instead.")
         if settings.strategy == "multiworker":
             raise ValueError(
                 "--strategy multiworker is for one training: a search has workers of its own, "
@@ -403,7 +411,8 @@ def _command(recipe: types.ModuleType) -> types.SimpleNamespace:
     cls = dataclasses.dataclass(frozen=True, kw_only=True)(
         type("Config", (Options, recipe.Config), {"__doc__": Options.__doc__})
     )
-    return types.SimpleNamespace(**vars(recipe) | {"Config": cls})
+    description = f"{_DESCRIPTION}\n\nThe recipe: {recipe.__doc__}"
+    return types.SimpleNamespace(**vars(recipe) | {"Config": cls, "__doc__": description})
 
 
 def _fields(asked: training.Config, cls: type) -> dict:

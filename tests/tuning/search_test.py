@@ -56,6 +56,7 @@ def refused(arguments, capsys):
         ("--objective loss", "must be val_loss or val_accuracy"),
         ("--validation_examples 0", "on which nothing may be chosen"),
         ("--strategy multiworker", "workers of its own"),
+        ("--evaluate full", "give it to the trainer instead"),
         ("--space alpha --activation relu", "only alpha of elu has a schedule"),
         ("--tuner hyperband --max_trials 2", "needs 90 trials for 50 epochs"),
         ("--workers 0", "--workers must be a whole number from 1"),
