@@ -25,7 +25,7 @@ from keras_elu.training.signals import STOPPED, StopSignals
 
 
 def main(
-    recipe: types.ModuleType, arguments: Sequence[str] | None = None, *, test: bool = True
+    recipe: types.ModuleType, arguments: Sequence[str] | None = None, *, trial: str | None = None
 ) -> None:
     """Does the run that a command line describes, or goes on with it.
 
@@ -36,7 +36,8 @@ def main(
     Args:
         recipe: A module of `keras_elu.recipes`.
         arguments: The command line. None: the process's own.
-        test: Whether the model is evaluated on the test set in the end.
+        trial: Name of the trial of a search of which the run is a training; it does not see the
+            test set then.
     """
     stop = StopSignals()
     try:
@@ -50,7 +51,7 @@ def main(
                 if chief:
                     print(f"{folder.path} holds this run, finished; see its result.json.")
                 return
-        run = prepare(recipe, settings, strategy)
+        run = prepare(recipe, settings, strategy, trial)
         if settings.evaluate is None:
             records = Records(run, folder, stop)
             folder.start()
@@ -70,7 +71,7 @@ def main(
         if settings.evaluate is not None:
             evaluate(run, found, chief)
             return
-        result = fit(run, records, test=test)
+        result = fit(run, records)
     if not chief:
         return
     for split in ("training", "validation", "test"):
@@ -131,10 +132,11 @@ def evaluate(run: "Run", found: str, chief: bool) -> None:
 class Run:
     """All that a run needs: it is built and checked, and nothing has been trained or written.
 
-    `training` takes the number of the first batch.
+    `training` takes the number of the first batch; `trial` is None outside a search.
     """
 
     recipe: str
+    trial: str | None
     settings: config.Config
     dataset: data.Dataset
     steps_per_epoch: int
@@ -149,6 +151,7 @@ def prepare(
     recipe: types.ModuleType,
     settings: config.Config,
     strategy: tf.distribute.Strategy,
+    trial: str | None = None,
 ) -> Run:
     """Loads the data set and builds the model.
 
@@ -174,6 +177,7 @@ def prepare(
         )
     return Run(
         recipe=command_line.recipe_name(recipe),
+        trial=trial,
         settings=settings,
         dataset=dataset,
         steps_per_epoch=steps_per_epoch,
@@ -218,6 +222,7 @@ class Records:
             folder.tensorboard,
             run.steps_per_epoch,
             config=folder.config,
+            trial=run.trial,
             batch=lambda: next(iter(run.training(0).take(1))),
             progress=self.progress,
             histograms_every=settings.histograms_every,
@@ -247,15 +252,10 @@ class Records:
         self.all = [*named.values(), *profiling, *averages, self.checkpoints]
 
 
-def fit(run: Run, records: Records, *, test: bool = True) -> dict[str, Any]:
+def fit(run: Run, records: Records) -> dict[str, Any]:
     """Trains, evaluates, fills the folder, and returns the result.
 
     Where an earlier attempt was stopped, the run goes on from its last checkpoint.
-
-    Args:
-        run: The run.
-        records: Its callbacks.
-        test: Whether to evaluate the model on the test set.
 
     Raises:
         Stopped: If it was told to stop; it has saved.
@@ -279,9 +279,9 @@ def fit(run: Run, records: Records, *, test: bool = True) -> dict[str, Any]:
                 flush=True,
             )
     _train(run, records)
-    tested = {}
-    if test:
-        tested = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
+    test = {}
+    if run.trial is None:  # nothing may be chosen by the test set
+        test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
     last = records.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
@@ -291,7 +291,7 @@ def fit(run: Run, records: Records, *, test: bool = True) -> dict[str, Any]:
         "steps": run.steps_per_epoch * run.settings.epochs,
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
-        "test": tested,
+        "test": test,
         "replicas": run.replicas,
         "devices": devices.count(run.model.distribute_strategy),
         "images_per_second": records.progress.images_per_second,
@@ -300,7 +300,7 @@ def fit(run: Run, records: Records, *, test: bool = True) -> dict[str, Any]:
     checkpoints.close()
     if folder.chief:
         records.history.write()
-        records.tensorboard.finish(tested, run.test)
+        records.tensorboard.finish(test, run.test)
         folder.finish(run.model, result)
         checkpoints.clear()
     return result

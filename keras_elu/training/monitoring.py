@@ -45,6 +45,8 @@ class TensorBoard(keras.callbacks.Callback):
             for validation.
         steps: Steps in an epoch.
         config: The configuration.
+        trial: Name of the trial of a search of which the run is a training; the search says then
+            what HParams shows. None: the run says it, the metrics of its test.
         batch: Gives a batch of training, images and labels, without a step missing it.
         progress: What measures the speed; it must stand before this among the callbacks.
         histograms_every: Steps from one look into the layers to the next, at the end of the
@@ -57,6 +59,7 @@ class TensorBoard(keras.callbacks.Callback):
         steps: int,
         *,
         config: Mapping[str, Any] | None = None,
+        trial: str | None = None,
         batch: Callable[[], tuple] | None = None,
         progress: Progress | None = None,
         histograms_every: int | None = None,
@@ -66,7 +69,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._train, self._validation = (EventLog(folder / of) for of in ("train", "validation"))
         self._logs = {"run": self._run, "train": self._train, "validation": self._validation}
         self._steps = steps
-        self._config = dict(config or {})
+        self._config, self._trial = dict(config or {}), trial
         self._batch, self._progress = batch, progress
         self._every, self._probe = histograms_every, None
         self._failing = False
@@ -186,13 +189,14 @@ class TensorBoard(keras.callbacks.Callback):
                 for key, value in self._config.items()
                 if value is not None and key not in MAY_CHANGE
             }
-            metrics = [f"test_{metric}" for metric in ("loss", "accuracy")]
-            experiment = hparams_config_pb(
-                [hparams.HParam(name) for name in values],
-                [hparams.Metric(tag, display_name=tag.replace("_", " ")) for tag in metrics],
-            )
-            self._run.summary(_known(experiment), 0)
-            self._run.summary(_known(hparams_pb(values)), 0)
+            if self._trial is None:
+                metrics = [f"test_{metric}" for metric in ("loss", "accuracy")]
+                experiment = hparams_config_pb(
+                    [hparams.HParam(name) for name in values],
+                    [hparams.Metric(tag, display_name=tag.replace("_", " ")) for tag in metrics],
+                )
+                self._run.summary(_known(experiment), 0)
+            self._run.summary(_known(hparams_pb(values, self._trial)), 0)
         if self._batch is not None:
             images = self._few[0].numpy()
             if images.ndim == 4:

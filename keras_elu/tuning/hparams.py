@@ -1,29 +1,32 @@
-"""What TensorBoard's HParams dashboard shows of a search."""
+"""What TensorBoard's HParams dashboard shows of a search: a row for every trial.
+
+The trainings of a trial, which write their own parts of it, are one row.
+"""
 
 import pathlib
+import re
 import time
-from typing import Any
 
+import keras_tuner
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.hparams import api
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 
-def describe(trials: pathlib.Path, objective: str) -> None:
-    """Says once, for all trials, by which metric of the validation they are compared."""
+def describe(trials: pathlib.Path, hp: keras_tuner.HyperParameters, objective: str) -> None:
+    """Says once, for all trials, in which flags they differ and by which metric they are compared.
+
+    Args:
+        trials: The folder of the trials.
+        hp: The hyper-parameters; of knots, which are one flag, those with a number.
+        objective: Metric of the history.
+    """
+    if list(trials.glob("events.out.tfevents.*")):
+        return
+    flags = dict.fromkeys(re.sub(r"_knots_\d+$", "_knots", h.name) for h in hp.space)
     tag = f"epoch_{objective.removeprefix('val_')}"
-    metric = api.Metric(tag, group="tensorboard/validation", display_name=objective)
-    _write(trials, api.hparams_config_pb(hparams=[], metrics=[metric]))
-
-
-def write(run: pathlib.Path, trial: str, values: dict[str, Any]) -> None:
-    """Says once what the hyper-parameters of a trial are, after one of its runs has begun."""
-    if (run / "config.json").exists():  # without it the folder would not be taken for a run's
-        _write(run, api.hparams_pb(values, trial_id=trial))
-
-
-def _write(folder: pathlib.Path, summary) -> None:
-    if not list(folder.glob("events.out.tfevents.*")):
-        writer = EventFileWriter(str(folder))
-        writer.add_event(event_pb2.Event(wall_time=time.time(), step=0, summary=summary))
-        writer.close()
+    metric = api.Metric(tag, group="validation", display_name=objective)
+    summary = api.hparams_config_pb([api.HParam(flag) for flag in flags], [metric])
+    writer = EventFileWriter(str(trials))
+    writer.add_event(event_pb2.Event(wall_time=time.time(), step=0, summary=summary))
+    writer.close()

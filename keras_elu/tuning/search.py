@@ -131,7 +131,7 @@ class Search:
         self._shares = workers.shares(0 if self.role == "chief" else options.workers)
         self._check_objective()
         self._space = [spaces[name] for name in spaces if options.space in (name, "both")]
-        hp = keras_tuner.HyperParameters()
+        hp = self._hp = keras_tuner.HyperParameters()
         self._configure(hp)
         name = f"tuning-{command_line.recipe_name(recipe)}-{settings.dataset}-{options.space}"
         self.folder = pathlib.Path(settings.run_dir or pathlib.Path("runs", name))
@@ -256,7 +256,7 @@ class Search:
             self._lock = files.lock(self.folder, "--run_dir")
             with files.aside(self.folder / "search.json") as path:
                 path.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
-            hparams.describe(self.folder / "trials", self._options.objective)
+            hparams.describe(self.folder / "trials", self._hp, self._options.objective)
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.folder} cannot be written: {error.strerror}."

@@ -1,8 +1,6 @@
 """The process of a trial: a run of a trainer, which stops and saves when its worker dies.
 
-It never sees the test set, by which nothing may be chosen.
-
-python -m keras_elu.tuning.trial keras_elu.recipes.mnist --epochs 2 ...
+python -m keras_elu.tuning.trial keras_elu.recipes.mnist 07 --epochs 2 ...
 """
 
 import importlib
@@ -28,4 +26,4 @@ def _stop_with_the_worker() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_stop_with_the_worker, daemon=True).start()
-    training.main(importlib.import_module(sys.argv[1]), sys.argv[2:], test=False)
+    training.main(importlib.import_module(sys.argv[1]), sys.argv[3:], trial=sys.argv[2])

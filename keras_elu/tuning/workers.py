@@ -24,7 +24,7 @@ import tensorflow as tf
 from keras_tuner.engine import base_tuner
 
 from keras_elu.training import signals
-from keras_elu.tuning import hparams, oracles, outcomes
+from keras_elu.tuning import oracles, outcomes
 
 _ATTEMPTS = 5  # of a trial whose process dies
 _HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
@@ -224,8 +224,8 @@ class Worker(threading.Thread):
         with self._log(trial).open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "keras_elu.tuning.trial", self._recipe),
-                    *(*flags, f"--run_dir={self._trials / run}"),
+                    *(sys.executable, "-m", "keras_elu.tuning.trial"),
+                    *(self._recipe, trial.trial_id, *flags, f"--run_dir={self._trials / run}"),
                 ],
                 env={"PYTHONUNBUFFERED": "1"} | os.environ | self._share.environment,
                 stdin=subprocess.PIPE,
@@ -252,7 +252,6 @@ class Worker(threading.Thread):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            hparams.write(self._trials / run, trial.trial_id, trial.hyperparameters.values)
 
     def _report(self, trial, told: int, hopeless: bool) -> tuple[int, bool]:
         """Tells the oracle of the epochs that it does not know, or at least that the trial runs."""

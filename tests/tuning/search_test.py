@@ -11,6 +11,8 @@ import time
 
 import matplotlib.image
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from keras_elu import data, training, tuning
 from keras_elu.recipes import mnist
@@ -155,6 +157,16 @@ def start(here, *arguments):
     )
 
 
+def events(folder):
+    return event_accumulator.EventAccumulator(str(folder)).Reload()
+
+
+def shown_by_hparams(folder):
+    """What a folder says to TensorBoard's HParams dashboard."""
+    contents = events(folder).PluginTagToContent("hparams").values()
+    return [plugin_data_pb2.HParamsPluginData.FromString(content) for content in contents]
+
+
 @pytest.mark.slow
 def test_a_search_that_is_stopped_goes_on_and_leaves_the_best(flags, here):
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
@@ -185,6 +197,15 @@ def test_a_search_that_is_stopped_goes_on_and_leaves_the_best(flags, here):
         results = [json.loads((trials / f"{trial}{r}/result.json").read_text()) for r in ("", "-2")]
         assert [result["test"] for result in results] == [{}, {}]  # which no search may see
         assert all(result["validation"]["accuracy"] > 0 for result in results)
+    (experiment,) = shown_by_hparams(trials)
+    assert {"alpha_knots", "learning_rate"} <= {h.name for h in experiment.experiment.hparam_infos}
+    (metric,) = experiment.experiment.metric_infos
+    for run, trial in {"0": "0", "0-2": "0", "1": "1", "1-2": "1"}.items():
+        starts = [s.session_start_info for s in shown_by_hparams(trials / run / "tensorboard")]
+        (start_info,) = [s for s in starts if s.group_name]  # the other is of the end
+        assert start_info.group_name == trial
+        scalars = events(trials / run / "tensorboard" / metric.name.group).Tags()["tensors"]
+        assert metric.name.tag in scalars
     best = min(found, key=lambda trial: found[trial].value)
     held = json.loads((here / "run" / "best.json").read_text())
     assert held == outcomes.config(trials, best)
