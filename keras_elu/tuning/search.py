@@ -50,7 +50,7 @@ class Options:
     """Number of trials. None: 20; of hyperband, as many as it has."""
     objective: str = "val_loss"
     """Metric of the held-out images, after the last epoch."""
-    executions_per_trial: int = 3
+    executions_per_trial: int = 5
     """Trainings of each trial, with seeds that follow one another, whose mean objective counts:
     what is good with one seed may diverge with the next."""
     workers: int = 1

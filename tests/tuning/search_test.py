@@ -96,7 +96,7 @@ def test_half_of_keras_tuners_environment_is_refused(flags, here, capsys, monkey
         ("--space alpha --tuner bayesian", "another tuner, 'random' instead of 'bayesian'"),
         ("--space alpha --objective val_accuracy", "another objective"),
         ("--space alpha --epochs 7", "another epochs, 50 instead of 7"),
-        ("--space alpha --executions_per_trial 1", "another executions_per_trial, 3 instead of 1"),
+        ("--space alpha --executions_per_trial 1", "another executions_per_trial, 5 instead of 1"),
         ("--space alpha --alpha 0.5", "another alpha, 1.0 instead of 0.5"),
     ],
 )
