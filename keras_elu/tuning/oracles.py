@@ -167,10 +167,18 @@ class _Kept:
             super().end_trial(held)
 
     def score_trial(self, trial):
-        """Gives a trial what it has after its last epoch, at which its model is saved."""
+        """Gives a trial what it has after its last epoch, at which its model is saved.
+
+        One that was stopped has nothing better than the median of the complete ones, to which it
+        lost: the seeds of its few trainings may have been the good ones.
+        """
         outcome = self.ended[trial.trial_id]
         trial.best_step = outcome.epochs
         trial.score = self._worst() if outcome.value is None else outcome.value
+        values = [o.value for o in self.ended.values() if o.status == outcomes.COMPLETE]
+        if outcome.status == outcomes.STOPPED and values:
+            worse = max if self.objective.direction == "min" else min
+            trial.score = worse(trial.score, statistics.median(values))
 
     def _hear(self, trial_id):
         """Notes that the worker of a trial is alive."""

@@ -79,8 +79,9 @@ def picture(
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     rates, alphas, course = figure.subplots(1, 3)
     values = [outcome.value for outcome in found.values() if outcome.value is not None]
-    # From the best to the median of them all: what is worse than that is alike.
-    ends = sorted(values, reverse=direction == "max") or [0.0, 1.0]
+    # From the best to the median of the complete ones: what is worse than that is alike.
+    complete = [o.value for o in found.values() if o.status == outcomes.COMPLETE]
+    ends = sorted(complete, reverse=direction == "max") or [0.0, 1.0]
     good, bad = ends[0], ends[len(ends) // 2]
     scale = colors.Normalize(min(good, bad), max(good, bad) if good != bad else good + 1e-9)
     shades = "viridis" if direction == "min" else "viridis_r"
@@ -89,11 +90,12 @@ def picture(
     for trial in order:
         outcome = found[trial]
         failed = outcome.value is None
+        value = bad if outcome.status == outcomes.STOPPED else outcome.value
         look = (
             {"color": "0.6", "linestyle": ":"}
             if failed
             else {
-                "color": cm.ScalarMappable(scale, shades).to_rgba(outcome.value),
+                "color": cm.ScalarMappable(scale, shades).to_rgba(value),
                 "alpha": 0.8,
             }
         )
@@ -121,7 +123,7 @@ def picture(
     if best is not None:
         rates.legend()
     bar = figure.colorbar(cm.ScalarMappable(scale, shades), ax=course)
-    bar.set_label("best to median; dotted: failed")
+    bar.set_label("best to median; triangles: stopped, dotted: failed")
     return figure
 
 

@@ -222,6 +222,20 @@ def test_a_trial_is_trained_again_only_if_its_mean_is_no_worse_than_the_median(m
     assert asked(oracle, 5.1, 2) == "STOPPED"
 
 
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_a_trial_that_was_stopped_is_no_better_than_the_median_to_which_it_lost(make, direction):
+    sign = 1 if direction == "min" else -1
+    oracle = make(max_trials=20, direction=direction)
+    for value in (4, 5, 6):
+        end(oracle, oracle.create_trial("one"), sign * value)
+    scores = []
+    for value in (1, 9):  # of the first, by luck with its seed
+        trial = oracle.create_trial("one")
+        end(oracle, trial, sign * value, STOPPED)
+        scores.append(oracle.trials[trial.trial_id].score)
+    assert scores == [sign * 5, sign * 9]
+
+
 def test_hyperband_which_compares_by_itself_stops_no_trial(make):
     oracle = make("hyperband", None)
     for value in range(6):
