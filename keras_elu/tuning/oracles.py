@@ -29,9 +29,8 @@ from keras_elu.tuning import outcomes
 LEASE = 20
 TRIALS = 20
 RUNNING, IDLE, STOPPED, COMPLETED, INVALID = "RUNNING", "IDLE", "STOPPED", "COMPLETED", "INVALID"
-MEAN = (
-    "mean"  # metric: of the objectives of the trainings that have ended, whose number is the step
-)
+# Metric: the mean objective of a trial's trainings that have ended, whose number is the step.
+MEAN = "mean"
 _COMPARED = 5  # complete trials that a median is of
 _UNTOUCHED = 1 / 3  # of its epochs a trial is let train, whatever the others did
 _FOR_EVER = 2**31 - 1  # attempts and failures in a row, which are no reason to give up
@@ -175,10 +174,9 @@ class _Kept:
         outcome = self.ended[trial.trial_id]
         trial.best_step = outcome.epochs
         trial.score = self._worst() if outcome.value is None else outcome.value
-        values = [o.value for o in self.ended.values() if o.status == outcomes.COMPLETE]
-        if outcome.status == outcomes.STOPPED and values:
+        if outcome.status == outcomes.STOPPED and (complete := self._complete):
             worse = max if self.objective.direction == "min" else min
-            trial.score = worse(trial.score, statistics.median(values))
+            trial.score = worse(trial.score, statistics.median(o.value for o in complete))
 
     def _hear(self, trial_id):
         """Notes that the worker of a trial is alive."""
@@ -209,6 +207,10 @@ class _Kept:
         for name, outcome in self.ended.items():
             if outcome.value is None:
                 self.trials[name].score = worst
+
+    @property
+    def _complete(self) -> list[outcomes.Outcome]:
+        return [o for o in self.ended.values() if o.status == outcomes.COMPLETE]
 
     def _worst(self) -> float:
         values = [o.value for o in self.ended.values() if o.value is not None]
@@ -241,11 +243,7 @@ class _Kept:
         Trainings with one seed have the images' order and the initial weights in common, so that
         they differ by less than those with several.
         """
-        means = [
-            statistics.fmean(outcome.values[:trainings])
-            for outcome in self.ended.values()
-            if outcome.status == outcomes.COMPLETE
-        ]
+        means = [statistics.fmean(outcome.values[:trainings]) for outcome in self._complete]
         if len(means) < _COMPARED or isinstance(self, Hyperband):
             return False
         sign = 1 if self.objective.direction == "min" else -1
