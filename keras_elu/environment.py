@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
     """Returns command, commit, versions and devices of this process, as JSON can hold them."""
     return {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "arguments": sys.argv,
+        "arguments": [_short(sys.argv[0]), *sys.argv[1:]],
         "commit": _commit(),
         "versions": {"python": platform.python_version(), "keras_elu": keras_elu.__version__}
         | {name: version for name in _PACKAGES if (version := _version(name))},
@@ -39,6 +39,12 @@ def append(path: pathlib.Path, record: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     print(f"Appended to {os.path.relpath(path)}.", flush=True)
+
+
+def _short(script: str) -> str:
+    """Returns a script's path as it is called from here: of a module, Python gives the whole."""
+    path, here = pathlib.Path(script), pathlib.Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else script
 
 
 def _version(name: str) -> str | None:

@@ -22,7 +22,9 @@ def model():
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
 
 
-def test_a_folder_says_what_was_done_and_where(tmp_path):
+def test_a_folder_says_what_was_done_and_where(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "tests" / "module.py"), "--flag"])
     made = folder(tmp_path / "new" / "run")
     assert not made.path.exists()
     made.start()
@@ -33,7 +35,8 @@ def test_a_folder_says_what_was_done_and_where(tmp_path):
     )
     environment = json.loads((made.path / "environment.json").read_text())
     assert environment["versions"]["keras"] == keras.__version__
-    assert {"arguments", "commit", "accelerators", "devices", "started"} <= environment.keys()
+    assert environment["arguments"] == ["tests/module.py", "--flag"]  # no folder of this machine
+    assert {"commit", "accelerators", "devices", "started"} <= environment.keys()
 
 
 @pytest.mark.parametrize(
