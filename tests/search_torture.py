@@ -110,6 +110,10 @@ class Search:
                 found.append(f"{path.name} failed: {outcome['reason']}")
         if not (self.run / "best.json").exists() or not (self.run / "schedules.png").exists():
             found.append("there is no best.json or no picture")
+        for log in self._folder.glob("*.txt"):
+            lines = log.read_text(errors="replace").splitlines()
+            if said := {"constant", "cosine", "knots", "linear"}.intersection(lines):
+                found.append(f"{log.name} has keras-tuner's conditions: {said}")
         if left := _processes_of(self.run):
             found.append(f"still running: {left}")
         return found

@@ -1,8 +1,6 @@
 """A search from its command line to the command that trains the best."""
 
-import contextlib
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -16,7 +14,6 @@ from typing import Annotated, Literal
 import keras_tuner
 import tensorflow as tf
 import tyro
-from keras_tuner.engine import base_tuner
 
 from keras_elu import data, training
 from keras_elu.training import command_line, config, files, signals
@@ -321,10 +318,7 @@ class Search:
 
     def _serve(self) -> threading.Thread:
         """Starts keras-tuner's server, which answers the workers until this process ends."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            tuner = base_tuner.BaseTuner(
-                self._oracle, directory=self.folder.parent, project_name=self.folder.name
-            )
+        tuner = workers.connected(self._oracle, self.folder)
         thread = threading.Thread(target=tuner.search, daemon=True)
         thread.start()
         print(f"chief: waiting for workers at {_address()}, folder {self.folder}", flush=True)

@@ -22,6 +22,7 @@ import grpc
 import keras_tuner
 import tensorflow as tf
 from keras_tuner.engine import base_tuner
+from keras_tuner.src.engine import conditions  # which has no public name
 
 from keras_elu.training import signals
 from keras_elu.tuning import oracles, outcomes
@@ -77,6 +78,17 @@ def _gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(i) for i in range(count)]
 
 
+def connected(oracle: keras_tuner.Oracle, folder: pathlib.Path) -> base_tuner.BaseTuner:
+    """Returns keras-tuner's end of a search over machines: a chief's server, or a worker's client.
+
+    It would print where it looks for an earlier search and, with a `print` that was left in
+    `Parent.to_proto` of keras-tuner 1.4.8, every condition that it sends.
+    """
+    conditions.print = lambda *_: None
+    with contextlib.redirect_stdout(io.StringIO()):
+        return base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name)
+
+
 class Chief:
     """Stands for the oracle of the chief that keras-tuner's environment names.
 
@@ -88,9 +100,7 @@ class Chief:
     """
 
     def __init__(self, oracle: keras_tuner.Oracle, folder: pathlib.Path):
-        with contextlib.redirect_stdout(io.StringIO()):
-            tuner = base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name)
-        self._client = tuner.oracle
+        self._client = connected(oracle, folder).oracle
 
     def create_trial(self, *arguments):
         return self._ask(self._client.create_trial, *arguments)
