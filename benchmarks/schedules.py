@@ -2,15 +2,16 @@
 
 python benchmarks/schedules.py mnist runs/tuning-mnist-digits-both --seeds 5
 
-A search chooses the best of many on one seed and the same held-out images, so that its own number
+A search chooses the best of many on few seeds and the same held-out images, so that its own number
 flatters it. Here the configuration of every search, and that of the first one's first trial, which
 is the default, are trained with seeds that no search has used; so is that of a run, if its folder
-is named beside them, by which a part of what was found can be left out. Prints the difference of
-every seed, and appends a JSON line to benchmarks/results/schedules.jsonl.
+is named beside them, by which a part of what was found can be left out. Prints how each two
+differ, and appends a JSON line to benchmarks/results/schedules.jsonl.
 """
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import pathlib
 import statistics
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 
+import scipy.stats
 import tqdm
 
 from keras_elu import environment
@@ -41,6 +43,29 @@ def settings(config: pathlib.Path) -> dict:
     """Returns a configuration, without the folders of the data, which are a machine's own."""
     held = json.loads(config.read_text())
     return {key: value for key, value in held.items() if key not in ("data_dir", "manual_dir")}
+
+
+def show(results: dict[str, list[dict | None]]) -> None:
+    """Prints the losses of every seed, and how each two configurations differ.
+
+    The p is that of Wilcoxon's signed-rank test, over the seeds with which both were trained.
+    """
+    for split in ("validation", "test"):
+        print(f"{split} loss")
+        losses = {name: [r and r[split]["loss"] for r in of] for name, of in results.items()}
+        for name, values in losses.items():
+            print(f"  {name:<40}", *(f"{v:.4f}" if v else "failed" for v in values))
+        for (one, first), (other, second) in itertools.combinations(losses.items(), 2):
+            pairs = zip(second, first, strict=True)
+            differences = [a - b for a, b in pairs if a is not None and b is not None]
+            if len(differences) < 2:
+                continue
+            mean, spread = statistics.mean(differences), statistics.stdev(differences)
+            lower, p = sum(d < 0 for d in differences), scipy.stats.wilcoxon(differences).pvalue
+            print(
+                f"  {other} minus {one}: mean {mean:+.4f}, standard deviation {spread:.4f}, lower "
+                f"{lower} of {len(differences)}, p {p:.3f}"
+            )
 
 
 def main() -> None:
@@ -80,22 +105,7 @@ def main() -> None:
         "results": {name: [results[name, seed] for seed in seeds] for name in configs},
         "environment": environment.describe(),
     }
-    for split in ("validation", "test"):
-        print(f"{split} loss")
-        losses = {name: [r and r[split]["loss"] for r in line["results"][name]] for name in configs}
-        for name, values in losses.items():
-            print(f"  {name:<40}", *(f"{v:.4f}" if v else "failed" for v in values))
-            pairs = zip(values, losses["default"], strict=True)
-            differences = [a - b for a, b in pairs if a is not None and b is not None]
-            if name != "default" and len(differences) > 1:
-                mean, spread = statistics.mean(differences), statistics.stdev(differences)
-                lower = sum(d < 0 for d in differences)
-                print(
-                    f"  {'minus default':<40}",
-                    *(f"{d:+.4f}" for d in differences),
-                    f"  mean {mean:+.4f}, standard deviation {spread:.4f}, lower {lower} of "
-                    f"{len(values)}",
-                )
+    show(line["results"])
     environment.append(RESULTS, line)
 
 
