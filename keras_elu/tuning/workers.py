@@ -22,7 +22,6 @@ import grpc
 import keras_tuner
 import tensorflow as tf
 from keras_tuner.engine import base_tuner
-from keras_tuner.src.engine import conditions  # which has no public name
 
 from keras_elu.training import signals
 from keras_elu.tuning import oracles, outcomes
@@ -84,7 +83,10 @@ def connected(oracle: keras_tuner.Oracle, folder: pathlib.Path) -> base_tuner.Ba
     It would print where it looks for an earlier search and, with a `print` that was left in
     `Parent.to_proto` of keras-tuner 1.4.8, every condition that it sends.
     """
-    conditions.print = lambda *_: None
+    if keras_tuner.__version__ == "1.4.8":
+        from keras_tuner.src.engine import conditions  # which has no public name
+
+        conditions.print = lambda *_: None
     with contextlib.redirect_stdout(io.StringIO()):
         return base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name)
 

@@ -77,6 +77,17 @@ def attempt(folder, stop=lambda: False, others=(), strategy="default", every="1"
     return model, history.rows
 
 
+class Written(keras.callbacks.Callback):
+    """Before them in the list: waits for a checkpoint, which would put off the next one."""
+
+    def __init__(self, checkpoints):
+        super().__init__()
+        self.checkpoints = checkpoints
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.checkpoints.close()
+
+
 def values(model):
     return [keras.ops.convert_to_numpy(v) for v in [*model.variables, *model.optimizer.variables]]
 
@@ -186,7 +197,7 @@ def test_after_a_loss_that_is_not_finite_a_run_goes_back_and_leaves_its_batches_
     model = make()
     arguments = {"steps_per_epoch": STEPS, "epochs": 2, "shuffle": False, "verbose": 0}
     with pytest.raises(NonFiniteLoss) as caught:
-        model.fit(batches(x=bad), callbacks=[checkpoints], **arguments)
+        model.fit(batches(x=bad), callbacks=[Written(checkpoints), checkpoints], **arguments)
     assert caught.value.step == 8
     checkpoints.go_back(caught.value.step)
     assert (checkpoints.epoch, checkpoints.step, checkpoints.start) == (1, 1, 8)
