@@ -4,9 +4,9 @@ python benchmarks/schedules.py mnist runs/tuning-mnist-digits-both --seeds 5
 
 A search chooses the best of many on few seeds and the same held-out images, so that its own number
 flatters it. Here the configuration of every search, and that of the first one's first trial, which
-is the default, are trained with seeds that no search has used; so is that of a run, if its folder
-is named beside them, by which a part of what was found can be left out. Prints how each two
-differ, and appends a JSON line to benchmarks/results/schedules.jsonl.
+is the default, are trained with seeds that no search has used. A folder may be that of a run
+instead, by which a part of what was found can be left out. Prints how each two differ, and appends
+a JSON line to benchmarks/results/schedules.jsonl.
 """
 
 import argparse
@@ -73,16 +73,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("recipe", help="such as mnist")
-    parser.add_argument(
-        "searches", nargs="+", type=pathlib.Path, help="folders of searches, or then runs"
-    )
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="of searches or of runs")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="(default: 5)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once (default: 1)")
     asked = parser.parse_args()
-    default = min((asked.searches[0] / "trials").glob("*/config.json"))
     best, own = "best.json", "config.json"  # of a search, and of a run
-    configs = {"default": default}
-    configs |= {s.name: s / (best if (s / best).exists() else own) for s in asked.searches}
+    configs = {f.name: f / (best if (f / best).exists() else own) for f in asked.folders}
+    if trials := sorted((asked.folders[0] / "trials").glob("*/config.json")):
+        configs = {"default": trials[0]} | configs
     seeds = range(FIRST_SEED, FIRST_SEED + asked.seeds)
     with (
         tempfile.TemporaryDirectory() as home,
