@@ -759,7 +759,7 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
     generator = random.Random(2)
     command = [folders, tmp_path, "--processes", "1"]
     folder = tmp_path / "imagenet2012" / "unfinished-5.1.0"
-    complete, seen = (lambda: set(folder.glob("progress/*-of-?????.json"))), set()
+    complete, seen = (lambda: set(folder.glob("progress/imagenet2012-*-of-?????.json"))), set()
     for end in ("kill", "stop", "kill", "kill"):
         pid = server.start(*command)
         when(lambda seen=seen: len(complete() - seen) >= 2)
