@@ -79,6 +79,8 @@ def main() -> None:
     asked = parser.parse_args()
     best, own = "best.json", "config.json"  # of a search, and of a run
     configs = {f.name: f / (best if (f / best).exists() else own) for f in asked.folders}
+    for folder in (path.parent for path in configs.values() if not path.exists()):
+        parser.error(f"{folder} holds neither the {best} of a search nor the {own} of a run.")
     if trials := sorted((asked.folders[0] / "trials").glob("*/config.json")):
         configs = {"default": trials[0]} | configs
     seeds = range(FIRST_SEED, FIRST_SEED + asked.seeds)

@@ -78,7 +78,7 @@ def attempt(folder, stop=lambda: False, others=(), strategy="default", every="1"
 
 
 class Written(keras.callbacks.Callback):
-    """Before them in the list: waits for a checkpoint, which would put off the next one."""
+    """Before them in the list: waits for one being written, which would put off the next."""
 
     def __init__(self, checkpoints):
         super().__init__()
@@ -257,12 +257,15 @@ def test_seconds_are_counted_from_one_checkpoint_to_the_next(tmp_path, monkeypat
         def on_train_batch_end(self, batch, logs=None):
             nonlocal now
             now += 4
-            checkpoints.close()  # one that is still being written would put off the next
 
     model = make()
     checkpoints = Checkpoints(tmp_path, every="10s", keep=99)
     model.fit(
-        batches(), steps_per_epoch=STEPS, epochs=EPOCHS, callbacks=[Clock(), checkpoints], verbose=0
+        batches(),
+        steps_per_epoch=STEPS,
+        epochs=EPOCHS,
+        callbacks=[Clock(), Written(checkpoints), checkpoints],
+        verbose=0,
     )
     checkpoints.close()
     steps = [int(path.name.split("-")[1]) for path in sorted(tmp_path.iterdir())]
