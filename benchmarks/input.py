@@ -272,7 +272,7 @@ def serve(pipe, kind, *where):
 
 
 def photographs(folder):
-    """Makes a folder of photographs by class for `prepare_imagenet`; returns where they are from.
+    """Makes a folder of photographs by class for `keras_elu.prepare`; returns where they are from.
 
     Their number is a multiple of a batch's, so that all contestants have the same epochs.
     """
@@ -298,11 +298,11 @@ def prepare(folder, files):
     """Prepares the sets of `files`, and for peers their images as files."""
     import tensorflow as tf
 
-    from keras_elu.data import prepare_imagenet
+    from keras_elu.prepare.__main__ import main
 
     for each in files:
         command = [str(folder / "source"), str(folder / "data"), "--name", "photographs"]
-        if prepare_imagenet.main([*command, *OPTIONS[each]]):
+        if main([*command, *OPTIONS[each]]):
             sys.exit("The photographs cannot be prepared.")
         if each == "256 raw":
             continue

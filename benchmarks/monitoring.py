@@ -39,8 +39,8 @@ def turns(network):
     import tensorflow as tf
 
     from keras_elu import models, training
-    from keras_elu.training.monitoring import TensorBoard
-    from keras_elu.training.progress import Progress
+    from keras_elu.monitoring.progress import Progress
+    from keras_elu.monitoring.tensorboard import TensorBoard
 
     factory, arguments, batch, steps, rounds = NETWORKS[network]
     keras.utils.set_random_seed(0)

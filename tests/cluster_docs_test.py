@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from keras_elu.training import cluster
+from keras_elu.distributed import cluster
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "cluster"
 SHOW = '#!/bin/bash\nprintf "%s\\n" "$TF_CONFIG" "$@"\n'

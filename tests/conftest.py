@@ -22,3 +22,21 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("tensorflow"):
             item.add_marker(needs_tensorflow)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A folder holding the prepared digits."""
+    from keras_elu import data
+
+    folder = tmp_path_factory.mktemp("data")
+    data.load("digits", data_dir=folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_precision():
+    """Restores the precision that a run sets for its whole process."""
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)

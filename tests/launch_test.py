@@ -294,7 +294,7 @@ def test_a_reader_that_goes_away_ends_all(launch):
 
 REDUCES = """
 import tensorflow as tf
-from keras_elu.training import cluster
+from keras_elu.distributed import cluster
 
 with cluster.bounded_wait(cluster.read(), 60):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -38,7 +38,7 @@ def test_every_flag_it_names_is_one():
     """Of the trainers, or of another of its commands."""
     of_trainers = {field for r in RECIPES for field in r.Config.__dataclass_fields__}
     commands = (
-        *("keras_elu/launch.py", "keras_elu/data/prepare_imagenet.py"),
+        *("keras_elu/launch.py", "keras_elu/prepare/__main__.py"),
         "keras_elu/report/__main__.py",
         *("tests/torture.py", "tests/search_torture.py"),
         *("benchmarks/combinations.py", "benchmarks/steps.py"),

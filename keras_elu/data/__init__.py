@@ -6,7 +6,7 @@
 
 `load(name, *, data_dir=None, manual_dir=None, validation_examples=None) -> Dataset`
     `name` is one of `names()`, any image-classification set of TensorFlow Datasets (TFDS), or one
-    that `python -m keras_elu.data.prepare_imagenet` has made of a folder of images or tars. It is
+    that `python -m keras_elu.prepare` has made of a folder of images or tars. It is
     read from `data_dir` (default: TFDS's own folder), where it is prepared first if need be:
     from the original archives in `manual_dir`, or by a download. `"digits"` needs neither. The
     last `validation_examples` of the training split are held out (default: digits 200, cifar10
@@ -49,7 +49,9 @@
     `data_dir`.
 """
 
-from keras_elu.data.datasets import Dataset, synthetic
-from keras_elu.data.loading import SOURCES, NotFound, is_prepared, load, names
+from keras_elu.data.datasets import Dataset
+from keras_elu.data.fetching import NotFound
+from keras_elu.data.in_memory import synthetic
+from keras_elu.data.loading import SOURCES, is_prepared, load, names
 
 __all__ = ["SOURCES", "Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]

@@ -19,7 +19,7 @@ from google.protobuf import message as protobuf
 from PIL import Image
 
 from keras_elu.data import crops, distortions
-from keras_elu.data.images import PIXELS, Damaged, is_damage, is_spare, shortened
+from keras_elu.data.jpeg import PIXELS, Damaged, is_damage, is_spare, shortened
 
 REDUCTIONS = (8, 4, 2)  # of both sides, at which a JPEG can be decoded quickly
 MARGIN = 2  # pixels around it, from which colours are interpolated

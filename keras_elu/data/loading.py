@@ -3,22 +3,16 @@
 import contextlib
 import difflib
 import functools
-import hashlib
 import logging
 import math
 import os
 import pathlib
 import re
-import shutil
-import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
 
 import numpy as np
 import tensorflow as tf
 
-from keras_elu.data import cifar, datasets, streams
+from keras_elu.data import cifar, datasets, fetching, in_memory, streamed
 
 HELD_OUT = {
     "digits": 200,
@@ -29,27 +23,13 @@ HELD_OUT = {
     "imagenette": 0,
     "imagenet2012": 0,
 }
-IDX = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
-ARCHIVES = {
-    "mnist": IDX,
-    "fashion_mnist": IDX,
-    "cifar10": ("cifar-10-binary.tar.gz",),
-    "cifar100": ("cifar-100-binary.tar.gz",),
-    "imagenette": ("imagenette2.tgz",),
-    "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
-}
 # How to train on what is not prepared and is no archive at hand.
 SOURCES = {
     "mnist": "--dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER takes its "
     "four archives from FOLDER.",
     "cifar100": "--dataset cifar100 downloads it (170 MB), --dataset cifar100 --manual_dir FOLDER "
     "takes its archive or its binary files from FOLDER; cifar10 likewise.",
-    "imagenet2012": "python -m keras_elu.data.prepare_imagenet SOURCE DATA_DIR, where SOURCE holds "
+    "imagenet2012": "python -m keras_elu.prepare SOURCE DATA_DIR, where SOURCE holds "
     "its archives,\nwhich https://image-net.org gives to registered users, or extracted folders; "
     "then --data_dir DATA_DIR.",
 }
@@ -57,11 +37,6 @@ TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split
 NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
 MEMORY = 2**31  # bytes of images up to which a data set is held in memory
 _LOCAL = re.compile(r"[a-z][a-z0-9_]*(:\d+\.\d+\.\d+)?")  # sets that may lie in data_dir
-HASHED = 2**30  # larger archives are checked by their size alone
-
-
-class NotFound(ValueError):
-    """A data set that is not where it was looked for, or cannot be prepared from what is there."""
 
 
 def names() -> tuple[str, ...]:
@@ -97,7 +72,7 @@ def load(
     Args:
         name: One of `names()`, any image-classification set of TFDS, as TFDS spells it
             (`"oxford_flowers102"`, `"imagenette/160px-v2"`), or one that is prepared in `data_dir`,
-            as by `python -m keras_elu.data.prepare_imagenet`.
+            as by `python -m keras_elu.prepare`.
         data_dir: The folder with prepared data sets; default: TFDS's own, `$TFDS_DATA_DIR` or
             `~/tensorflow_datasets`.
         manual_dir: A folder with the original archives, or for CIFAR with their extracted binary
@@ -116,7 +91,7 @@ def load(
         validation_examples = HELD_OUT.get(name, 0)
     datasets.at_least("validation_examples", validation_examples, 0)
     if name == "synthetic":
-        return datasets.synthetic()
+        return in_memory.synthetic()
     with _quiet():
         builder = _builder(name, data_dir)
         _assert_classification(name, builder)
@@ -124,17 +99,17 @@ def load(
         if root == pathlib.Path(builder.data_dir):  # of a set that TFDS knows by its files alone
             root = root.parents[1]
         if not builder.is_prepared():
-            manual = None if manual_dir is None else _folder(manual_dir)
+            manual = None if manual_dir is None else fetching.folder(manual_dir)
             binary = manual and cifar.find(name, manual)
             if binary:
                 return _from_binary(name, binary, root, validation_examples)
             if name == "digits":
-                _prepare(builder, root, None)
+                fetching.prepare(builder, root, None)
             elif manual:
-                _prepare(builder, root, _archives(builder, manual))
+                fetching.prepare(builder, root, fetching.archives(builder, manual))
             else:
-                _assert_reachable(builder, root)
-                _prepare(builder, root, None)
+                fetching.assert_reachable(builder, root)
+                fetching.prepare(builder, root, None)
             builder = _builder(name, data_dir)
         return _from_tfds(name, builder, root, validation_examples)
 
@@ -155,9 +130,11 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
     import tensorflow_datasets as tfds
 
     if data_dir is not None:
-        data_dir = _path("data_dir", data_dir)
+        data_dir = fetching.path("data_dir", data_dir)
         if data_dir.exists() and not data_dir.is_dir():
-            raise NotFound(f"data_dir {data_dir} is not a folder; name one that is, or a new one.")
+            raise fetching.NotFound(
+                f"data_dir {data_dir} is not a folder; name one that is, or a new one."
+            )
     if name == "digits":
         from keras_elu.data import digits
 
@@ -174,7 +151,7 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
         raise _unknown(name, known) from None
     except Exception as error:  # its name and what is prepared are TFDS's to judge, in many ways
         where = "" if data_dir is None else f" in {data_dir}"
-        raise ValueError(f"TFDS refuses {name!r}{where}: {_sentence(error)}") from None
+        raise ValueError(f"TFDS refuses {name!r}{where}: {fetching.sentence(error)}") from None
 
 
 def _unknown(name, known: list[str]) -> ValueError:
@@ -200,163 +177,11 @@ def _assert_classification(name: str, builder) -> None:
         )
 
 
-def _folder(manual_dir: str | os.PathLike) -> pathlib.Path:
-    folder = _path("manual_dir", manual_dir)
-    if not folder.is_dir():
-        raise NotFound(
-            f"manual_dir {folder} is not a folder; name the one that holds the archives."
-        )
-    return folder
-
-
-def _path(argument: str, path: str | os.PathLike) -> pathlib.Path:
-    try:
-        path = pathlib.Path(path).expanduser()
-        path.exists()
-    except (OSError, RuntimeError) as error:  # the name is too long, or of the home of nobody
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise NotFound(f"{argument} {path} cannot be used ({reason}); name another.") from None
-    return path
-
-
-def _archives(builder, manual: pathlib.Path) -> pathlib.Path:
-    """The folder, `manual` or inside it, with the original archives, once they are checked."""
-    infos = {
-        urllib.parse.urlparse(url).path.rpartition("/")[2]: info
-        for url, info in (builder.url_infos or {}).items()
-    }
-    wanted = ARCHIVES.get(builder.name)
-    folders = (manual, manual / builder.name)
-    for folder in folders:
-        present = {file for file in wanted or infos if (folder / file).is_file()}
-        if present and (wanted is None or len(present) == len(wanted)):
-            break
-    else:
-        if wanted is None and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            return manual
-        raise NotFound(
-            f"{builder.name} is not prepared in {builder.data_dir_root}, and neither {folders[0]} "
-            f"nor {folders[1]} holds {_ways(builder.name, infos)}."
-        )
-    for file in sorted(present):
-        path, info = folder / file, infos.get(file)
-        if info and (path.stat().st_size != info.size or not _matches(path, info.checksum)):
-            raise NotFound(
-                f"{path} is not the original archive of {builder.name} (its size or SHA-256 "
-                f"differs); fetch it again."
-            )
-    return folder
-
-
-def _matches(path: pathlib.Path, checksum: str) -> bool:
-    if path.stat().st_size > HASHED:
-        return True
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == checksum
-
-
-def _ways(name: str, infos: dict) -> str:
-    """The files that a manual_dir should hold, in words."""
-    files = ", ".join(ARCHIVES.get(name) or sorted(infos)[:4]) or "its archives"
-    if name in cifar.FILES:
-        files += f" or the extracted folder {cifar.FILES[name][0]}"
-    if name == "imagenet2012":
-        files += " (for extracted folders: python -m keras_elu.data.prepare_imagenet)"
-    return files
-
-
-def _assert_reachable(builder, root: pathlib.Path) -> None:
-    """TFDS retries for minutes where there is no network, so one quick attempt comes first."""
-    urls = list(builder.url_infos or ())
-    reason = None
-    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-        reason = "its licence asks you to fetch it yourself"
-    elif urls and urls[0].startswith("http"):
-        request = urllib.request.Request(urls[0], method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=10).close()
-        except urllib.error.HTTPError:
-            pass  # the server is there
-        except OSError as error:
-            host = urllib.parse.urlparse(urls[0]).netloc
-            reason = f"{host} cannot be reached ({getattr(error, 'reason', error)})"
-    if reason:
-        infos = [urllib.parse.urlparse(url).path.rpartition("/")[2] for url in urls]
-        raise NotFound(
-            f"{builder.name} is not prepared in {root} and cannot be downloaded: {reason}; "
-            f"give a data_dir where TFDS has prepared it, or a manual_dir that holds "
-            f"{_ways(builder.name, dict.fromkeys(infos))}."
-        )
-
-
-def _prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
-    """Prepares aside, inside `root`, and renames; whatever goes wrong, nothing stays behind.
-
-    The downloads go aside too: MNIST and Fashion-MNIST share file names, and with one folder for
-    both TFDS can take one for the other.
-    """
-    import tensorflow_datasets as tfds
-
-    target = pathlib.Path(builder.data_dir)
-    created = [folder for folder in target.parents if not folder.exists()]  # the deepest first
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        aside = pathlib.Path(tempfile.mkdtemp(prefix=".preparing-", dir=root))
-    except OSError as error:
-        _remove_empty(created)
-        raise NotFound(
-            f"{builder.name} cannot be prepared in {root} ({error.strerror}); "
-            f"give a data_dir that can be written."
-        ) from None
-    downloading = manual is None and builder.name != "digits"
-    tfds.display_progress_bar(downloading)
-    try:
-        kwargs = {"config": builder.builder_config.name} if builder.builder_config else {}
-        worker = type(builder)(data_dir=aside, version=str(builder.version), **kwargs)
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
-            worker.download_and_prepare(
-                download_dir=aside / "downloads",
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=manual, try_download_gcs=False
-                ),
-            )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            pathlib.Path(worker.data_dir).replace(target)
-        except OSError:
-            if not builder.is_prepared():  # otherwise another process was faster
-                raise
-    except Exception as error:
-        source = (
-            f"from {manual}" if manual else "by a download" if downloading else "from scikit-learn"
-        )
-        failure = f"{builder.name} cannot be prepared {source} in {root}: {_sentence(error)}"
-    else:
-        failure = None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        _remove_empty(created)
-    if failure:
-        raise NotFound(failure)
-
-
-def _remove_empty(folders: list[pathlib.Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _sentence(error: Exception) -> str:
-    """An exception's first sentence, without the rest of what TFDS has to say."""
-    line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-    return line.partition(". ")[0].rstrip(" .:") + "."
-
-
 def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
     try:
         arrays = cifar.read(name, folder)
     except ValueError as error:
-        raise NotFound(str(error)) from None
+        raise fetching.NotFound(str(error)) from None
     classes = 10 if name == "cifar10" else 100
     return _in_memory(name, classes, arrays, root, validation_examples)
 
@@ -378,7 +203,7 @@ def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
     kept = _kept(name, splits["train"].num_examples, validation_examples)
     if validation_examples:
         used |= {"train": f"train[:{kept}]", "validation": f"train[{kept}:]"}
-    return streams.Streamed(name, builder, used, mirror=builder.name not in NOT_MIRRORED)
+    return streamed.Streamed(name, builder, used, mirror=builder.name not in NOT_MIRRORED)
 
 
 def _arrays(builder, split: str) -> datasets.Arrays:
@@ -388,7 +213,7 @@ def _arrays(builder, split: str) -> datasets.Arrays:
     try:
         examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
     except tf.errors.OpError as error:
-        raise NotFound(
+        raise fetching.NotFound(
             f"{builder.name} in {builder.data_dir} is damaged ({type(error).__name__}); remove "
             "that folder, so that it is prepared again."
         ) from None
@@ -406,7 +231,7 @@ def _in_memory(name, classes, arrays, root, validation_examples) -> datasets.Dat
     if validation_examples:
         splits["validation"] = images[kept:], labels[kept:]
     base = name.partition("/")[0]
-    return datasets.InMemory(
+    return in_memory.InMemory(
         name, classes, splits, mirror=base not in NOT_MIRRORED, cache_dir=root / base
     )
 

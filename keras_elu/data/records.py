@@ -5,14 +5,13 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import struct
 import tempfile
 from collections.abc import Sequence
 
-import google_crc32c
 import numpy as np
 
-_HEADER, _FOOTER = 12, 4  # bytes before and after what a record holds: its length, and checksums
+from keras_elu import tfrecord
+
 _THREADS = 16  # that look for the records of files, which is waiting for the disk
 
 
@@ -66,29 +65,16 @@ def _read(file: str, offset: int) -> bytes:
     try:
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            length = _length(os.pread(descriptor, _HEADER, offset))
+            length = tfrecord.length(os.pread(descriptor, tfrecord.HEADER, offset))
             if length is None:
                 return b""
-            held = os.pread(descriptor, length, offset + _HEADER)
-            footer = os.pread(descriptor, _FOOTER, offset + _HEADER + length)
+            held = os.pread(descriptor, length, offset + tfrecord.HEADER)
+            footer = os.pread(descriptor, tfrecord.FOOTER, offset + tfrecord.HEADER + length)
         finally:
             os.close(descriptor)
     except OSError:
         return b""
-    return held if footer == checksum(held) else b""
-
-
-def _length(header: bytes) -> int | None:
-    """The length of the record behind a header; None if this is not one."""
-    if len(header) < _HEADER or header[8:] != checksum(header[:8]):
-        return None
-    return struct.unpack("<Q", header[:8])[0]
-
-
-def checksum(held: bytes) -> bytes:
-    """Returns what stands behind a record's length, and behind what it holds."""
-    crc = google_crc32c.value(held)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    return held if footer == tfrecord.checksum(held) else b""
 
 
 def _offsets(files: list[str]) -> list[np.ndarray]:
@@ -113,8 +99,11 @@ def _found(file: str, size: int) -> tuple[np.ndarray, bool]:
     offsets, offset = [], 0
     with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:  # noqa: PTH123
         while offset < size:
-            length = _length(os.pread(opened.fileno(), _HEADER, offset))
-            if length is None or (end := offset + _HEADER + length + _FOOTER) > size:
+            length = tfrecord.length(os.pread(opened.fileno(), tfrecord.HEADER, offset))
+            if (
+                length is None
+                or (end := offset + tfrecord.HEADER + length + tfrecord.FOOTER) > size
+            ):
                 break
             offsets.append(offset)
             offset = end

@@ -63,13 +63,13 @@ class Config(training.Config):
     ] = None
     """crop: crops of one scale. resized_crop: of 8% to 100% of the area.
     trivial: those, changed by TrivialAugment. All are mirrored half of the time."""
-    erasing: float = 0.0
+    erasing: float = training.setting(0.0, between=(0.0, 1.0))
     """Share of the images of which a rectangle is erased."""
-    mixup: float = 0.0
+    mixup: float = training.setting(0.0, between=(0.0, 100.0))
     """Concentration of the weights with which pairs of images are mixed, such as 0.2. 0: none."""
-    cutmix: float = 0.0
+    cutmix: float = training.setting(0.0, between=(0.0, 100.0))
     """Concentration of the areas by which images replace each other, such as 1. 0: none."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = training.setting(0.1, between=(0.0, 0.999))
     """Share of a label that is spread over all classes."""
 
 

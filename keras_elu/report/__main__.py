@@ -11,9 +11,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_elu.arguments import Parser
+from keras_elu.commands import Parser
+from keras_elu.files import aside
 from keras_elu.report import runs
-from keras_elu.training.files import aside
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import matplotlib.ticker
 
+from keras_elu.files import aside
 from keras_elu.report.runs import Group
-from keras_elu.training.files import aside
 
 # For the lines of groups; they can be told apart by the colour-blind, on black and on white.
 COLOURS = (

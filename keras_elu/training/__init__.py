@@ -1,18 +1,15 @@
 """How a run is done: its command line, devices, step, folder and progress."""
 
+from keras_elu.distributed.execution import NonFiniteLoss
+from keras_elu.distributed.model import DistributedModel
+from keras_elu.distributed.strategies import strategy
+from keras_elu.training.callbacks import Records
 from keras_elu.training.checkpoints import Checkpoints, Stopped
-from keras_elu.training.config import (
-    BY_DATASET,
-    Config,
-    FloatByDataset,
-    IntByDataset,
-    activation,
-    learning_rate,
-)
-from keras_elu.training.devices import strategy
-from keras_elu.training.distributed import DistributedModel
-from keras_elu.training.execution import NonFiniteLoss
-from keras_elu.training.loop import Records, Run, fit, main, prepare
+from keras_elu.training.config import BY_DATASET, Config, FloatByDataset, IntByDataset, setting
+from keras_elu.training.fitting import fit
+from keras_elu.training.from_config import activation, learning_rate
+from keras_elu.training.main import main
+from keras_elu.training.run import Run, prepare_run
 from keras_elu.training.run_folder import RunFolder
 
 __all__ = [
@@ -31,6 +28,7 @@ __all__ = [
     "fit",
     "learning_rate",
     "main",
-    "prepare",
+    "prepare_run",
+    "setting",
     "strategy",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_elu.training.replicas import Agreement, Copies
+from keras_elu.distributed.replicas import Agreement, Copies
 from keras_elu.training.store import Checkpoint, Store
 
 # Of callbacks of Keras, what they remember from epoch to epoch.

@@ -4,21 +4,18 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import pathlib
 import re
 import runpy
 import types
 from collections.abc import Sequence
-from typing import Any
 
 import tyro
 
-from keras_elu.training.config import Config, check, resolve
+from keras_elu import files
+from keras_elu.training.checks import check
+from keras_elu.training.config import PLACES, Config, recipe_name, resolve
 
-# They say where a run lies, not what it does, and are in no config.json.
-PLACES = ("run_dir", "config", "evaluate")
-_MOST_BYTES = 2**16  # of a config.json
 # How tyro says that a value is of none of the types of its flag.
 _UNFIT = re.compile(r"(--\S+): no type matching (\S+) could be instantiated from \[(.+)\]")
 _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
@@ -100,7 +97,7 @@ def _description(recipe) -> str:
 
 def _read(recipe, path: str) -> list[str]:
     """Returns the flags that a config.json stands for."""
-    values = read_object(pathlib.Path(path))
+    values = files.read_object(pathlib.Path(path))
     name = recipe_name(recipe)
     if (other := values.pop("recipe", name)) != name:
         raise ValueError(f"the file is of the recipe {other!r}, not {name!r}.")
@@ -114,28 +111,6 @@ def _read(recipe, path: str) -> list[str]:
     return [f"--{key}={value}" for key, value in values.items()]
 
 
-def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a config.json holds.
-
-    Raises:
-        ValueError: With one sentence, if it is not a JSON object, or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"the file cannot be read ({error.strerror}).") from error
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"the file is longer than a config.json, {_MOST_BYTES:,} bytes.")
-    try:
-        values = json.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the file is not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError("the file does not hold a JSON object.")
-    return values
-
-
 def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
     """Returns the recipe and the complete Config that a trainer's script and its flags stand for.
 
@@ -144,9 +119,9 @@ def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
         SystemExit: After `--help` has been printed.
     """
     recipe = _recipe(arguments)
-    settings = resolve(recipe, parse(recipe, arguments[1:]))
-    check(settings)
-    return recipe, settings
+    config = resolve(recipe, parse(recipe, arguments[1:]))
+    check(config)
+    return recipe, config
 
 
 def _recipe(arguments: Sequence[str]) -> types.ModuleType:
@@ -172,8 +147,3 @@ def _recipe(arguments: Sequence[str]) -> types.ModuleType:
             "trainer imports one, its recipe."
         )
     return recipes[0]
-
-
-def recipe_name(recipe: types.ModuleType) -> str:
-    """Returns the last part of the recipe's module name."""
-    return recipe.__name__.rpartition(".")[-1]

@@ -6,7 +6,8 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_elu.training import checkpoints, keras_internals
+from keras_elu.distributed import keras_internals
+from keras_elu.training import checkpoints
 from keras_elu.training.store import Store, read
 
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import keras
 
-from keras_elu import environment
-from keras_elu.training import command_line
-from keras_elu.training.config import MAY_CHANGE, Config
-from keras_elu.training.files import aside, check_writable, lock, usable
+from keras_elu import environment, files
+from keras_elu.files import aside, check_writable, lock, usable
+from keras_elu.training.config import MAY_CHANGE, PLACES, Config, recipe_name
 
 
 class RunFolder:
@@ -34,11 +33,9 @@ class RunFolder:
     """
 
     def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
-        name = command_line.recipe_name(recipe)
+        name = recipe_name(recipe)
         self.config = {"recipe": name} | {
-            key: value
-            for key, value in dataclasses.asdict(config).items()
-            if key not in command_line.PLACES
+            key: value for key, value in dataclasses.asdict(config).items() if key not in PLACES
         }
         with usable("--run_dir"):
             self.path = (
@@ -62,7 +59,7 @@ class RunFolder:
 
     def _compare(self, path: pathlib.Path) -> None:
         try:
-            held = command_line.read_object(path / "config.json")
+            held = files.read_object(path / "config.json")
         except ValueError as error:
             raise ValueError(
                 f"--run_dir {self.path} holds files, but not those of a run: name a new folder."

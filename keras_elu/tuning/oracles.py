@@ -21,8 +21,10 @@ import time
 import keras_tuner
 from keras_tuner.engine import trial as trial_module
 
-from keras_elu.training import files
+from keras_elu import files
 from keras_elu.tuning import outcomes
+
+HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
 
 # Seconds after which a worker that says nothing is taken for dead; workers say something each
 # second. One that was only slow is not harmed: its run folder is locked until its trial has ended.

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_elu.training import files
+from keras_elu import files
 
 COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
 

@@ -15,14 +15,14 @@ import keras_tuner
 import tensorflow as tf
 import tyro
 
-from keras_elu import data, training
-from keras_elu.training import command_line, config, files, signals
-from keras_elu.tuning import hparams, oracles, outcomes, report, workers
+from keras_elu import data, files, training
+from keras_elu.training import command_line, signals
+from keras_elu.training.config import MAY_CHANGE, PLACES, recipe_name, resolve
+from keras_elu.tuning import chief, hparams, oracles, outcomes, results, shares, workers
 from keras_elu.tuning.progress import Progress
 
 Space = Callable[[keras_tuner.HyperParameters, training.Config], training.Config]
 
-_ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 _DESCRIPTION = """Searches schedules of the learning rate and of alpha, around those of the
 recipe. The last flags, from --space on, are the search's own, all others the recipe's.
 
@@ -52,7 +52,7 @@ class Options:
     what is good with one seed may diverge with the next."""
     workers: int = 1
     """Trials at a time, each with its share of the cores or the accelerators."""
-    seed: int = 0
+    seed: int = training.setting(0, between=(0, 2**32 - 1))
     """Seed of the search, and of every trial's first training."""
     run_dir: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None
     """Folder of the search. None: runs/tuning-RECIPE-DATASET-SPACE."""
@@ -88,7 +88,7 @@ def main(
     with stop.handled():
         try:
             best = search.run(stop)
-        except workers.CannotRun as error:
+        except chief.CannotRun as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
     if stop():
@@ -102,7 +102,7 @@ def main(
     print(f"Everything is in {search.folder}; to see the trials, and HParams:")
     print(f"  {sys.executable} -m tensorboard.main --logdir {search.folder / 'trials'}")
     print("To train the best:")
-    print(f"  {report.command(recipe, search.folder / 'best.json')}", flush=True)
+    print(f"  {results.command(recipe, search.folder / 'best.json')}", flush=True)
 
 
 class Search:
@@ -119,19 +119,19 @@ class Search:
         arguments: Sequence[str] | None = None,
     ):
         self.recipe = recipe
-        self.role = _role()
+        self.role = chief.role()
         asked = command_line.parse(_command(recipe), arguments)
         self._options = options = Options(**_fields(asked, Options))
-        self._settings = config.resolve(recipe, recipe.Config(**_fields(asked, recipe.Config)))
-        settings = self._settings = dataclasses.replace(self._settings, config=None)
+        self._config = resolve(recipe, recipe.Config(**_fields(asked, recipe.Config)))
+        config = self._config = dataclasses.replace(self._config, config=None)
         self._refuse_what_no_search_can_do()
-        self._shares = workers.shares(0 if self.role == "chief" else options.workers)
+        self._shares = shares.shares(0 if self.role == "chief" else options.workers)
         self._check_objective()
         self._space = [spaces[name] for name in spaces if options.space in (name, "both")]
         hp = self._hp = keras_tuner.HyperParameters()
         self._configure(hp)
-        name = f"tuning-{command_line.recipe_name(recipe)}-{settings.dataset}-{options.space}"
-        self.folder = pathlib.Path(settings.run_dir or pathlib.Path("runs", name))
+        name = f"tuning-{recipe_name(recipe)}-{config.dataset}-{options.space}"
+        self.folder = pathlib.Path(config.run_dir or pathlib.Path("runs", name))
         self._identity = self._describe(hp)
         with files.usable("--run_dir"):
             self._check_folder()
@@ -142,43 +142,43 @@ class Search:
             objective=options.objective,
             direction=self._direction,
             max_trials=options.max_trials,
-            epochs=settings.epochs,
+            epochs=config.epochs,
             seed=options.seed,
             folder=self.folder,
         )
 
     def _refuse_what_no_search_can_do(self) -> None:
-        settings, options = self._settings, self._options
-        if settings.validation_examples == 0:
+        config, options = self._config, self._options
+        if config.validation_examples == 0:
             raise ValueError(
                 "--validation_examples 0 validates on the test set, on which nothing may be "
                 "chosen: hold out some of the training set."
             )
-        if settings.evaluate is not None:
+        if config.evaluate is not None:
             raise ValueError("--evaluate trains nothing: give it to the trainer instead.")
-        if settings.strategy == "multiworker":
+        if config.strategy == "multiworker":
             raise ValueError(
                 "--strategy multiworker is for one training: a search has workers of its own, "
                 "--workers."
             )
-        if options.space != "learning_rate" and settings.activation != "elu":
+        if options.space != "learning_rate" and config.activation != "elu":
             raise ValueError(
-                f"--space {options.space} has no meaning for --activation {settings.activation}: "
+                f"--space {options.space} has no meaning for --activation {config.activation}: "
                 "only alpha of elu has a schedule."
             )
 
     def _check_objective(self) -> None:
         """Loads the data, so that no trial prepares it, and asks the model for its metrics."""
-        settings = self._settings
+        config = self._config
         tf.config.set_visible_devices([], "GPU")  # which are the trials'
         dataset = data.load(
-            settings.dataset,
-            data_dir=settings.data_dir,
-            manual_dir=settings.manual_dir,
-            validation_examples=settings.validation_examples,
+            config.dataset,
+            data_dir=config.data_dir,
+            manual_dir=config.manual_dir,
+            validation_examples=config.validation_examples,
         )
-        steps = settings.steps_per_epoch or dataset.steps_per_epoch(settings.batch_size)
-        _, arguments = self.recipe.build(settings, dataset, steps * settings.epochs)
+        steps = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
+        _, arguments = self.recipe.build(config, dataset, steps * config.epochs)
         metrics = [m if isinstance(m, str) else m.name for m in arguments.get("metrics", [])]
         names = ["val_loss", *(f"val_{name}" for name in metrics)]
         if self._options.objective not in names:
@@ -188,36 +188,35 @@ class Search:
 
     def _configure(self, hp: keras_tuner.HyperParameters) -> training.Config:
         """Returns the configuration of a trial."""
-        settings = self._settings
+        config = self._config
         for space in self._space:
-            settings = space(hp, settings)
+            config = space(hp, config)
         if "tuner/epochs" in hp.values:
-            settings = dataclasses.replace(settings, epochs=hp.values["tuner/epochs"])
-        return settings
+            config = dataclasses.replace(config, epochs=hp.values["tuner/epochs"])
+        return config
 
     def _flags(self, hp: keras_tuner.HyperParameters, execution: int) -> list[str]:
         """Returns the flags of one of a trial's runs."""
-        settings = self._configure(hp)
-        settings = dataclasses.replace(settings, seed=settings.seed + execution)
+        config = self._configure(hp)
+        config = dataclasses.replace(config, seed=config.seed + execution)
         return [
-            f"--{field.name}={getattr(settings, field.name)}"
-            for field in dataclasses.fields(settings)
-            if field.name not in command_line.PLACES
-            and getattr(settings, field.name) != field.default
+            f"--{field.name}={getattr(config, field.name)}"
+            for field in dataclasses.fields(config)
+            if field.name not in PLACES and getattr(config, field.name) != field.default
         ]
 
     def _describe(self, hp: keras_tuner.HyperParameters) -> dict:
         """Returns what must be the same when a search goes on."""
-        left_out = {*command_line.PLACES, *config.MAY_CHANGE}
-        settings = dataclasses.asdict(self._settings)
+        left_out = {*PLACES, *MAY_CHANGE}
+        config = dataclasses.asdict(self._config)
         kept = "space", "tuner", "objective", "executions_per_trial"
         options = {key: getattr(self._options, key) for key in kept}
         if self._options.tuner == "hyperband":
             options["max_trials"] = self._options.max_trials
         return {
-            "recipe": command_line.recipe_name(self.recipe),
+            "recipe": recipe_name(self.recipe),
             **options,
-            **{key: value for key, value in settings.items() if key not in left_out},
+            **{key: value for key, value in config.items() if key not in left_out},
             "hyperparameters": json.loads(json.dumps(hp.get_config()["space"])),
         }
 
@@ -226,7 +225,7 @@ class Search:
         if not self.folder.is_dir() or {path.name for path in self.folder.iterdir()} <= _FIRST:
             return
         try:
-            held = command_line.read_object(self.folder / "search.json")
+            held = files.read_object(self.folder / "search.json")
         except ValueError as error:
             raise ValueError(
                 f"--run_dir {self.folder} holds files, but not those of a search: name a new "
@@ -280,7 +279,7 @@ class Search:
             if serve and stop():
                 break
             if serve and not serve.is_alive():
-                raise workers.CannotRun(f"The chief cannot listen at {_address()}.")
+                raise chief.CannotRun(f"The chief cannot listen at {chief.address()}.")
         for error in (worker.error for worker in group):
             if error is not None:
                 raise error
@@ -288,18 +287,18 @@ class Search:
             return None
         progress.update()
         progress.close()
-        return report.write(
+        return results.write(
             self.folder,
             self.recipe,
             self._options.objective,
             self._direction,
-            self._settings.epochs,
+            self._config.epochs,
         )
 
     def _workers(self, stop: Callable[[], bool]) -> list[workers.Worker]:
         oracle, prefix = self._oracle, "worker"
         if self.role == "worker":
-            oracle = workers.Chief(oracle, self.folder)
+            oracle = chief.Chief(oracle, self.folder)
             prefix = os.environ["KERASTUNER_TUNER_ID"]
         return [
             workers.Worker(
@@ -318,10 +317,10 @@ class Search:
 
     def _serve(self) -> threading.Thread:
         """Starts keras-tuner's server, which answers the workers until this process ends."""
-        tuner = workers.connected(self._oracle, self.folder)
+        tuner = chief.connected(self._oracle, self.folder)
         thread = threading.Thread(target=tuner.search, daemon=True)
         thread.start()
-        print(f"chief: waiting for workers at {_address()}, folder {self.folder}", flush=True)
+        print(f"chief: waiting for workers at {chief.address()}, folder {self.folder}", flush=True)
         return thread
 
     def first_reason(self) -> str:
@@ -334,19 +333,19 @@ class Search:
     def line(self, trial: str, outcome: outcomes.Outcome) -> str:
         """Returns a trial in one line."""
         values = outcomes.config(self.folder / "trials", trial)
-        what = report.summary(values, self.recipe) if values else "?"
+        what = results.summary(values, self.recipe) if values else "?"
         name = self._options.objective
         value = outcome.reason if outcome.value is None else f"{name} {outcome.value:.4g}"
         return f"trial {trial} {outcome.status:<8} {value}  {what}"
 
     def best(self) -> tuple[str, outcomes.Outcome] | tuple[None, None]:
         """Returns the best trial so far."""
-        return outcomes.best(self._oracle.ended, self._direction, self._settings.epochs)
+        return outcomes.best(self._oracle.ended, self._direction, self._config.epochs)
 
     @property
     def total(self) -> int:
         """Number of trials."""
-        trials, epochs = self._options.max_trials, self._settings.epochs
+        trials, epochs = self._options.max_trials, self._config.epochs
         if self._options.tuner != "hyperband":
             return trials or oracles.TRIALS
         sweep = oracles.hyperband_trials(epochs)
@@ -364,17 +363,3 @@ def _command(recipe: types.ModuleType) -> types.SimpleNamespace:
 
 def _fields(asked: training.Config, cls: type) -> dict:
     return {field.name: getattr(asked, field.name) for field in dataclasses.fields(cls)}
-
-
-def _role() -> str:
-    """Returns "alone", "chief" or "worker", as keras-tuner's environment says."""
-    given = [name for name in _ENVIRONMENT if os.environ.get(name)]
-    if not given:
-        return "alone"
-    if missing := [name for name in _ENVIRONMENT if name not in given]:
-        raise ValueError(f"{given[0]} is set, but {missing[0]} is not: set all three, or none.")
-    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
-
-
-def _address() -> str:
-    return ":".join(os.environ[name] for name in _ENVIRONMENT[1:])

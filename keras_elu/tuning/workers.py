@@ -7,7 +7,6 @@ its trials (https://github.com/keras-team/keras-tuner/issues/395).
 import contextlib
 import dataclasses
 import fcntl
-import io
 import os
 import pathlib
 import signal
@@ -18,110 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 
-import grpc
 import keras_tuner
-import tensorflow as tf
-from keras_tuner.engine import base_tuner
 
 from keras_elu.training import signals
-from keras_elu.tuning import oracles, outcomes
+from keras_elu.tuning import chief, oracles, outcomes, shares
 
 _ATTEMPTS = 5  # of a trial whose process dies
-_HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
 _TO_STOP = 60  # seconds that a trial has to save
-_PATIENCE = 3600  # seconds that a chief has to be back
-
-
-class CannotRun(Exception):
-    """No trial can run: what is wrong is not the trial's."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What of a machine a worker may use.
-
-    Args:
-        cores: Numbers of its cores; None where the operating system cannot pin.
-        environment: Variables of the trial's process.
-    """
-
-    cores: tuple[int, ...] | None
-    environment: dict[str, str]
-
-
-def shares(workers: int) -> list[Share]:
-    """Returns equal shares of this process's cores, and of its accelerators if there are any."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    count = len(cores) if cores else os.cpu_count() or 1
-    gpus = _gpus()
-    made = []
-    for i in range(workers):
-        if workers <= count:
-            first, last = i * count // workers, (i + 1) * count // workers
-        else:
-            first, last = i % count, i % count + 1
-        environment = {"TF_NUM_INTRAOP_THREADS": str(last - first)} if workers > 1 else {}
-        if gpus and workers > 1:
-            own = gpus[i * len(gpus) // workers : (i + 1) * len(gpus) // workers]
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own or [gpus[i % len(gpus)]])
-            if workers > len(gpus):
-                environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-        made.append(Share(tuple(cores[first:last]) if cores else None, environment))
-    return made
-
-
-def _gpus() -> list[str]:
-    """Returns the names by which CUDA_VISIBLE_DEVICES calls the accelerators of this process."""
-    count = len(tf.config.list_physical_devices("GPU"))
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",")[:count] if named else [str(i) for i in range(count)]
-
-
-def connected(oracle: keras_tuner.Oracle, folder: pathlib.Path) -> base_tuner.BaseTuner:
-    """Returns keras-tuner's end of a search over machines: a chief's server, or a worker's client.
-
-    It would print where it looks for an earlier search and, with a `print` that was left in
-    `Parent.to_proto` of keras-tuner 1.4.8, every condition that it sends.
-    """
-    if keras_tuner.__version__ == "1.4.8":
-        from keras_tuner.src.engine import conditions  # which has no public name
-
-        conditions.print = lambda *_: None
-    with contextlib.redirect_stdout(io.StringIO()):
-        return base_tuner.BaseTuner(oracle, directory=folder.parent, project_name=folder.name)
-
-
-class Chief:
-    """Stands for the oracle of the chief that keras-tuner's environment names.
-
-    A chief that does not answer may be started again: it is asked for an hour.
-
-    Args:
-        oracle: An oracle of the same kind.
-        folder: Folder of the search.
-    """
-
-    def __init__(self, oracle: keras_tuner.Oracle, folder: pathlib.Path):
-        self._client = connected(oracle, folder).oracle
-
-    def create_trial(self, *arguments):
-        return self._ask(self._client.create_trial, *arguments)
-
-    def update_trial(self, *arguments, **named):
-        return self._ask(self._client.update_trial, *arguments, **named)
-
-    def end_trial(self, *arguments):
-        return self._ask(self._client.end_trial, *arguments)
-
-    def _ask(self, call, *arguments, **named):
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                return call(*arguments, **named)  # which waits until there is a connection
-            except grpc.RpcError as error:
-                if time.monotonic() > deadline:
-                    raise CannotRun("The chief has not answered for an hour.") from error
-                time.sleep(_HEARTBEAT)
 
 
 class Worker(threading.Thread):
@@ -146,7 +48,7 @@ class Worker(threading.Thread):
         self,
         oracle,
         name: str,
-        share: Share,
+        share: shares.Share,
         *,
         recipe: str,
         flags: Callable[[keras_tuner.HyperParameters, int], list[str]],
@@ -170,7 +72,7 @@ class Worker(threading.Thread):
                 if trial.status == oracles.STOPPED:
                     return
                 if trial.status == oracles.IDLE:
-                    time.sleep(_HEARTBEAT)
+                    time.sleep(oracles.HEARTBEAT)
                     continue
                 if outcomes.read(self._trials, trial.trial_id) is None:
                     outcome = self._outcome(trial)
@@ -219,7 +121,7 @@ class Worker(threading.Thread):
                 continue
             if code == 2:
                 if self._free(trial, run):
-                    raise CannotRun(self._last_words(trial))
+                    raise chief.CannotRun(self._last_words(trial))
                 continue
             if code > 0:
                 return _failed(self._last_words(trial), curve)
@@ -249,7 +151,7 @@ class Worker(threading.Thread):
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    return process.wait(_HEARTBEAT), hopeless
+                    return process.wait(oracles.HEARTBEAT), hopeless
                 if execution == 0:  # by which trials are compared while they run
                     told, hopeless = self._report(trial, told, hopeless)
                 else:
@@ -288,7 +190,7 @@ class Worker(threading.Thread):
             return True
         except BlockingIOError:
             self._oracle.update_trial(trial.trial_id, {}, step=0)
-            time.sleep(_HEARTBEAT)
+            time.sleep(oracles.HEARTBEAT)
             return False
 
     def _log(self, trial) -> pathlib.Path:

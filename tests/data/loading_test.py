@@ -16,7 +16,7 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 
 from keras_elu import data
-from keras_elu.data import cifar, loading
+from keras_elu.data import cifar, fetching
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 real_data = pytest.mark.skipif(REAL is None, reason="KERAS_ELU_DATA is not set")
@@ -173,7 +173,7 @@ def bytes_of_idx(images=3):
 def test_archives_that_are_not_the_originals_are_refused_by_name(subfolder, tmp_path):
     folder = tmp_path / "archives" / subfolder
     folder.mkdir(parents=True)
-    for file in loading.IDX:
+    for file in fetching.IDX:
         (folder / file).write_bytes(bytes_of_idx())
     with pytest.raises(
         data.NotFound, match=r"t10k-images-idx3-ubyte\.gz is not the original"
@@ -194,7 +194,7 @@ def test_an_archive_that_only_fails_while_it_is_read_leaves_nothing_behind(tmp_p
     ) as caught:
         data.load("imagenet2012", data_dir=tmp_path / "new", manual_dir=folder)
     sentence(caught)
-    monkeypatch.setattr(loading, "_archives", lambda builder, manual: manual)
+    monkeypatch.setattr(fetching, "archives", lambda builder, manual: manual)
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[:700])
     with pytest.raises(data.NotFound, match="imagenet2012 cannot be prepared from") as caught:

@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_elu import data, training
-from keras_elu.data import crops, decoding, shards, streams
+from keras_elu.data import crops, decoding, streamed
+from keras_elu.prepare import shards
 
 ROOT = pathlib.Path(__file__).parents[2]
 COUNT, SIZE = 40, 48
@@ -61,8 +62,8 @@ def write(folder, name, images, raw=False):
     return tfds.builder_from_directory(folder)
 
 
-def streamed(builder):
-    return streams.Streamed("photographs", builder, dict.fromkeys(data.datasets.SPLITS, "train"))
+def pipeline_of(builder):
+    return streamed.Streamed("photographs", builder, dict.fromkeys(data.datasets.SPLITS, "train"))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def smaller(image, ratio):
 @pytest.mark.parametrize("augment", ["crop", "resized_crop"])
 def test_training_images_are_crops_of_the_whole_ones(builder, augment):
     """Within 1 of 255 where the JPEG is decoded at its size; else 2 on average."""
-    pipeline = streamed(builder).training(
+    pipeline = pipeline_of(builder).training(
         COUNT, seed=3, augment=augment, image_size=SIZE, preprocess="none", start_step=2
     )
     images, labels = next(iter(pipeline))
@@ -126,7 +127,7 @@ def test_training_images_are_crops_of_the_whole_ones(builder, augment):
 def test_images_of_other_formats_are_decoded_too(tmp_path):
     forms = ["PNG", "JPEG", "BMP", "GIF"]
     images = [encoded(number, forms[number % 4]) for number in range(COUNT)]
-    pipeline = streamed(write(tmp_path, "mixed", images)).evaluation("test", 16, image_size=SIZE)
+    pipeline = pipeline_of(write(tmp_path, "mixed", images)).evaluation("test", 16, image_size=SIZE)
     found, labels = (np.concatenate(part) for part in zip(*pipeline, strict=True))
     assert labels.tolist() == list(range(COUNT))
     for image, number in zip(found, labels, strict=True):
@@ -140,10 +141,10 @@ def test_images_of_other_formats_are_decoded_too(tmp_path):
 
 def test_pixels_that_are_not_encoded_give_the_same_images(builder, tmp_path):
     pixels = [whole(number).astype(np.uint8) for number in range(COUNT)]
-    raw = streamed(write(tmp_path, "raw", pixels, raw=True))
+    raw = pipeline_of(write(tmp_path, "raw", pixels, raw=True))
     kwargs = {"seed": 4, "augment": "resized_crop", "image_size": 200, "preprocess": "none"}
     ((images, labels),) = raw.training(COUNT, **kwargs).take(1)
-    ((of_jpegs, of_the_same),) = streamed(builder).training(COUNT, **kwargs).take(1)
+    ((of_jpegs, of_the_same),) = pipeline_of(builder).training(COUNT, **kwargs).take(1)
     np.testing.assert_array_equal(labels, of_the_same)
     np.testing.assert_array_equal(images, of_jpegs)
 
@@ -161,7 +162,7 @@ def test_workers_share_the_batches_of_one(builder, workers):
         for step in zip(*shares, strict=True):
             yield [np.concatenate([s[i][: s[0]] for s in step]) for i in (1, 2)]
 
-    dataset = streamed(builder)
+    dataset = pipeline_of(builder)
     for pipeline, steps in (
         (dataset.training(10, seed=1, image_size=16, preprocess="none"), 6),
         (dataset.training(1, seed=1, image_size=16, preprocess="none"), 3),
@@ -175,7 +176,7 @@ def test_workers_share_the_batches_of_one(builder, workers):
 
 
 def test_two_epochs_interrupted_anywhere_have_the_images_of_the_uninterrupted(builder):
-    dataset, steps = streamed(builder), 2 * (COUNT // 8)
+    dataset, steps = pipeline_of(builder), 2 * (COUNT // 8)
 
     def hashes(start):
         pipeline = dataset.training(
@@ -219,7 +220,7 @@ def test_damaged_images_are_named_and_no_good_one_is_lost(tmp_path, capfd):
     flipped = [30, 39]
     damage(builder, flipped)
     bad = {*undecodable, *flipped}
-    dataset = streamed(builder)
+    dataset = pipeline_of(builder)
     found, labels = (
         np.concatenate(part)
         for part in zip(*dataset.evaluation("test", 7, image_size=16), strict=True)
@@ -246,7 +247,7 @@ def test_damaged_images_are_named_and_no_good_one_is_lost(tmp_path, capfd):
 
 def test_too_many_damages_end_a_run_with_a_sentence(tmp_path):
     images = [b"" if number % 3 else encoded(number, "JPEG") for number in range(COUNT)]
-    dataset = streamed(write(tmp_path, "damaged", images))
+    dataset = pipeline_of(write(tmp_path, "damaged", images))
     inputs = keras.Input((16, 16, 3))
     outputs = keras.layers.Dense(COUNT)(keras.layers.GlobalAveragePooling2D()(inputs))
     model = training.DistributedModel(inputs, outputs)
@@ -262,9 +263,9 @@ def test_a_process_that_still_reads_ahead_ends(builder):
     script = """
 import sys
 import tensorflow_datasets as tfds
-from keras_elu.data import streams
+from keras_elu.data import streamed
 builder = tfds.builder_from_directory(sys.argv[1])
-dataset = streams.Streamed("photographs", builder, {"train": "train"})
+dataset = streamed.Streamed("photographs", builder, {"train": "train"})
 batches = iter(dataset.training(40, image_size=224))
 next(batches)
 """
@@ -275,7 +276,7 @@ next(batches)
 def test_a_batch_keeps_its_pixels_for_as_long_as_anybody_holds_it(builder):
     """Memory is used again, but only that of batches which are gone."""
     kwargs = {"seed": 1, "image_size": 64, "preprocess": "none"}
-    pipeline = streamed(builder).training(8, **kwargs)
+    pipeline = pipeline_of(builder).training(8, **kwargs)
     held, copies, places = [], [], set()
     for step, (images, _) in enumerate(pipeline.take(60)):
         pixels = images.numpy()  # a view
@@ -296,7 +297,7 @@ def resident():
 
 
 def test_memory_is_flat_over_twenty_epochs(builder):
-    batches = iter(streamed(builder).training(8, image_size=512, augment="resized_crop"))
+    batches = iter(pipeline_of(builder).training(8, image_size=512, augment="resized_crop"))
     batch = 8 * 512 * 512 * 3 * 4  # bytes
     after = {}
     for epoch in range(1, 121):
@@ -310,14 +311,14 @@ def test_memory_is_flat_over_twenty_epochs(builder):
 def test_a_pipeline_reads_ahead_no_more_than_a_few_batches(builder, monkeypatch):
     read = []
     monkeypatch.setattr(
-        streams._Source,
+        streamed._Source,
         "training",
-        lambda self, index, draws, image, of=streams._Source.training: (
+        lambda self, index, draws, image, of=streamed._Source.training: (
             read.append(index),
             of(self, index, draws, image),
         )[1],
     )
-    batches = iter(streamed(builder).training(8, image_size=16))
+    batches = iter(pipeline_of(builder).training(8, image_size=16))
     taken = 3
     for _ in range(taken):
         next(batches)

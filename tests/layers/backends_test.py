@@ -1,4 +1,4 @@
-"""The tests of this folder again, on the other backends, each in a process of its own."""
+"""The tests of the layers and of diagnostics again, on each other backend in its own process."""
 
 import os
 import pathlib
@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).parent
-NAMES = ("activations", "diagnostics", "elu", "exactness", "parametric")
-FILES = [FOLDER / f"{name}_test.py" for name in NAMES]
+TESTS = pathlib.Path(__file__).parents[1]
+NAMES = ("layers/activations", "layers/elu", "layers/exactness", "layers/parametric", "diagnostics")
+FILES = [TESTS / f"{name}_test.py" for name in NAMES]
 
 
 @pytest.mark.tensorflow
@@ -18,7 +18,7 @@ def test_the_layers_pass_their_tests_on(backend):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
         [*command, *map(str, FILES)],
-        cwd=FOLDER.parents[1],
+        cwd=TESTS.parent,
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,

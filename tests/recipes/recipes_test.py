@@ -9,19 +9,19 @@ import tensorflow as tf
 
 from keras_elu import data, layers, training
 from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
-from keras_elu.training import command_line, config
+from keras_elu.training.config import recipe_name, resolve
 
 RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
 
 
-def settings(recipe, **changes):
+def config(recipe, **changes):
     small = {"batch_size": 8, "epochs": 1, "dataset": "synthetic"}
     if recipe is imagenet:
         small |= {"width": 1 / 64}
     if recipe is imagenet_resnet:
         small |= dict.fromkeys(("first_size", "last_size", "image_size"), 8)
         small |= {"augmentation": "crop"}
-    return config.resolve(recipe, dataclasses.replace(recipe.Config(), **small | changes))
+    return resolve(recipe, dataclasses.replace(recipe.Config(), **small | changes))
 
 
 def images(channels=3, size=8, classes=10):
@@ -29,17 +29,17 @@ def images(channels=3, size=8, classes=10):
 
 
 def compiled(recipe, dataset, steps=10, **changes):
-    model, arguments = recipe.build(settings(recipe, **changes), dataset, steps)
+    model, arguments = recipe.build(config(recipe, **changes), dataset, steps)
     model.compile(**arguments)
     return model
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_a_step_changes_all_weights_and_its_model_survives_saving(recipe, tmp_path):
     dataset = images()
     rate = 0.1 if recipe is imagenet_resnet else 1e-4  # of which the branches start at zero
     model = compiled(recipe, dataset, learning_rate=rate)
-    training, validation, test = recipe.datasets(settings(recipe), dataset)
+    training, validation, test = recipe.datasets(config(recipe), dataset)
     before = [w.numpy() for w in model.trainable_weights]
     model.fit(training, steps_per_epoch=2, verbose=0, shuffle=False)
     after = [w.numpy() for w in model.trainable_weights]
@@ -50,13 +50,13 @@ def test_a_step_changes_all_weights_and_its_model_survives_saving(recipe, tmp_pa
     assert loaded.evaluate(test, verbose=0) == model.evaluate(test, verbose=0)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_the_activation_and_its_alpha_are_the_configs(recipe):
     for changes, kind in (
         ({"alpha": 0.5}, layers.ELU),
         ({"activation": "relu"}, keras.layers.ReLU),
     ):
-        model, _ = recipe.build(settings(recipe, **changes), images(), 10)
+        model, _ = recipe.build(config(recipe, **changes), images(), 10)
         found = [layer for layer in model.layers if layer.name.startswith("activation")]
         assert found
         assert all(type(layer) is kind for layer in found)
@@ -64,10 +64,10 @@ def test_the_activation_and_its_alpha_are_the_configs(recipe):
             assert {float(layer.get_config()["alpha"]) for layer in found} == {0.5}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_equal_seeds_give_equal_training_images(recipe):
     def first(seed):
-        training, *_ = recipe.datasets(settings(recipe, seed=seed), dataset)
+        training, *_ = recipe.datasets(config(recipe, seed=seed), dataset)
         return next(iter(training))[0].numpy()
 
     dataset = images()
@@ -90,7 +90,7 @@ def test_mnist_is_the_papers():
 def test_the_autoencoders_loss_is_half_the_squared_error_summed_over_the_pixels():
     dataset = images(channels=1, size=28)
     model = compiled(autoencoder, dataset)
-    _, validation, _ = autoencoder.datasets(settings(autoencoder), dataset)
+    _, validation, _ = autoencoder.datasets(config(autoencoder), dataset)
     ((x, target),) = validation.as_numpy_iterator()
     assert (x == target).all()
     error = model.predict(x, verbose=0) - x
@@ -103,49 +103,49 @@ def test_cifar_is_the_papers():
     assert model.count_params() == 1_669_028
     assert model.optimizer.momentum == 0.9
     rates = [
-        float(training.learning_rate(settings(cifar), 165_000)(step))
+        float(training.learning_rate(config(cifar), 165_000)(step))
         for step in (0, 34_999, 35_000, 84_999, 85_000, 134_999, 135_000, 200_000)
     ]
     assert np.allclose(rates, [0.01, 0.01, 0.005, 0.005, 0.0005, 0.0005, 0.00005, 0.00005])
 
 
 def test_cifars_schedule_follows_its_length_and_its_learning_rate():
-    rate = training.learning_rate(settings(cifar, learning_rate=0.1), 330)
+    rate = training.learning_rate(config(cifar, learning_rate=0.1), 330)
     assert np.allclose([float(rate(step)) for step in (69, 70, 329)], [0.1, 0.05, 0.0005])
 
 
 def test_cifar_whitens():
-    training, *_ = cifar.datasets(settings(cifar), images())
+    training, *_ = cifar.datasets(config(cifar), images())
     batch = next(iter(training))[0].numpy()
     assert batch.min() < -0.5  # pixels / 255 are not
 
 
 @pytest.mark.parametrize("network", ["elu_cifar_11", "elu_resnet"])
 def test_cifars_networks_have_the_classes_of_the_data(network):
-    model, _ = cifar.build(settings(cifar, network=network), images(classes=7), 10)
+    model, _ = cifar.build(config(cifar, network=network), images(classes=7), 10)
     assert model.output_shape == (None, 7)
 
 
 def test_imagenet_takes_photographs_of_any_size():
     dataset = images()
     dataset.image_shape = (None, None, 3)
-    model, _ = imagenet.build(settings(imagenet), dataset, 10)
+    model, _ = imagenet.build(config(imagenet), dataset, 10)
     assert model.input_shape == (None, None, None, 3)
-    resized, _ = imagenet.build(settings(imagenet, image_size=40), dataset, 10)
+    resized, _ = imagenet.build(config(imagenet, image_size=40), dataset, 10)
     assert resized.input_shape == (None, 40, 40, 3)
     assert model(tf.zeros((1, 70, 50, 3))).shape == (1, 10)
 
 
 def test_imagenets_top_five_are_counted_from_a_hundred_classes_on():
     for classes, expected in ((99, 1), (100, 2)):
-        _, arguments = imagenet.build(settings(imagenet), images(classes=classes), 10)
+        _, arguments = imagenet.build(config(imagenet), images(classes=classes), 10)
         assert len(arguments["metrics"]) == expected
 
 
 def test_the_residual_networks_images_grow_and_any_step_is_reached():
     dataset = images()
     changes = {"first_size": 8, "last_size": 72, "epochs": 6}
-    own = settings(imagenet_resnet, **changes)
+    own = config(imagenet_resnet, **changes)
     assert imagenet_resnet.sizes(own, dataset.steps_per_epoch(8)) == {0: 8, 8: 40, 16: 72}
 
     def batches(start, count):
@@ -158,7 +158,7 @@ def test_the_residual_networks_images_grow_and_any_step_is_reached():
         for one, other in zip(batches(start, 1)[0], whole[start], strict=True):
             assert (one.numpy() == other.numpy()).all()
     with pytest.raises(ValueError, match="--first_size 72 is above --last_size 8"):
-        imagenet_resnet.sizes(settings(imagenet_resnet, first_size=72), 4)
+        imagenet_resnet.sizes(config(imagenet_resnet, first_size=72), 4)
 
 
 def test_the_residual_network_decays_kernels_alone_and_averages_its_weights():
@@ -181,9 +181,9 @@ def test_the_residual_network_decays_kernels_alone_and_averages_its_weights():
 def test_labels_are_smoothed_and_mixed():
     own = {"mixup": 0.2, "cutmix": 1.0, "label_smoothing": 0.3}
     dataset = images()
-    training, *_ = imagenet_resnet.datasets(settings(imagenet_resnet, **own), dataset)
+    training, *_ = imagenet_resnet.datasets(config(imagenet_resnet, **own), dataset)
     labels = next(iter(training))[1].numpy()
     assert labels.shape == (8, 10)
     assert ((labels > 0.01) & (labels < 0.99)).any()
-    _, arguments = imagenet_resnet.build(settings(imagenet_resnet, **own), dataset, 10)
+    _, arguments = imagenet_resnet.build(config(imagenet_resnet, **own), dataset, 10)
     assert arguments["loss"].label_smoothing == 0.3

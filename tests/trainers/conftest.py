@@ -6,19 +6,15 @@ import sys
 
 import pytest
 
-from keras_elu import data
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Of a process that runs a trainer: the digits are prepared, and there is no accelerator."""
-    folder = tmp_path_factory.mktemp("data")
-    data.load("digits", data_dir=folder)
+def environment(data_dir):
+    """The environment of a trainer's process: the digits are prepared, no accelerator is seen."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
-        "TFDS_DATA_DIR": str(folder),
+        "TFDS_DATA_DIR": str(data_dir),
         "CUDA_VISIBLE_DEVICES": "-1",
     }
 

@@ -91,7 +91,7 @@ def test_from_the_archives_to_a_trained_network(
     source.mkdir()
     form(source, train, validation)
     data = tmp_path / "data"
-    prepare = [sys.executable, "-m", "keras_elu.data.prepare_imagenet", source, data]
+    prepare = [sys.executable, "-m", "keras_elu.prepare", source, data]
     killed = subprocess.Popen(prepare, env=environment, stdout=subprocess.DEVNULL)
     while killed.poll() is None and not list(data.rglob("*tfrecord*")):
         pass

@@ -20,11 +20,10 @@ from hypothesis import strategies as st
 
 from keras_elu import training
 from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
-from keras_elu.training import command_line, config, loop, store
+from keras_elu.training import command_line, fitting, store
+from keras_elu.training.config import MAY_CHANGE, PLACES, recipe_name, resolve
 
-RECIPES = {
-    command_line.recipe_name(r): r for r in (autoencoder, cifar, imagenet, mnist, imagenet_resnet)
-}
+RECIPES = {recipe_name(r): r for r in (autoencoder, cifar, imagenet, mnist, imagenet_resnet)}
 LONG = "x" * 300
 IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 IMAGENET = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
@@ -36,7 +35,7 @@ def _no_network_and_no_training(monkeypatch):
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    monkeypatch.setattr(loop, "fit", lambda *_: pytest.fail("the run began"))
+    monkeypatch.setattr(fitting, "fit", lambda *_: pytest.fail("the run began"))
     monkeypatch.delenv("TF_CONFIG", raising=False)
 
 
@@ -87,8 +86,8 @@ def here(tmp_path):
 
 def held():
     """The config.json of a run of mnist on the digits."""
-    settings = dataclasses.asdict(config.resolve(mnist, mnist.Config(dataset="digits")))
-    for place in command_line.PLACES:
+    settings = dataclasses.asdict(resolve(mnist, mnist.Config(dataset="digits")))
+    for place in PLACES:
         del settings[place]
     return {"recipe": "mnist"} | settings
 
@@ -775,7 +774,7 @@ def test_any_bad_config_file_gets_one_sentence(refused, here, content):
 
 
 @made_up
-@hypothesis.given(st.sampled_from(sorted(HELD.keys() - config.MAY_CHANGE)), values)
+@hypothesis.given(st.sampled_from(sorted(HELD.keys() - MAY_CHANGE)), values)
 def test_the_folder_of_any_other_run_is_refused(refused, here, key, value):
     hypothesis.assume(value != HELD[key])
     (here / "run" / "config.json").write_text(json.dumps(HELD | {key: value}))

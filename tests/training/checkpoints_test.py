@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from keras_elu import training
+from keras_elu.monitoring.history import History
 from keras_elu.training import Checkpoints, NonFiniteLoss, Stopped
 from keras_elu.training.checkpoints import interval
-from keras_elu.training.history import History
 
 STEPS, EPOCHS, BATCH = 5, 3, 8
 RANDOM = np.random.default_rng(0)

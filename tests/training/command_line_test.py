@@ -7,11 +7,12 @@ import pytest
 from keras_elu import training
 from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
 from keras_elu.training import command_line
+from keras_elu.training.config import recipe_name
 
 RECIPES = (autoencoder, cifar, imagenet, mnist)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_an_empty_command_line_is_the_default_config(recipe):
     assert command_line.parse(recipe, []) == recipe.Config()
 

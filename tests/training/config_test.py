@@ -7,21 +7,22 @@ import pytest
 
 from keras_elu import data, layers, schedules, training
 from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
-from keras_elu.training import command_line, config
+from keras_elu.training import checks, command_line, from_config
+from keras_elu.training.config import recipe_name, resolve
 
 RECIPES = (autoencoder, cifar, imagenet, mnist)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_after_resolving_only_what_may_be_open_is_open(recipe):
     for name in data.names():
-        resolved = config.resolve(recipe, recipe.Config(dataset=name))
+        resolved = resolve(recipe, recipe.Config(dataset=name))
         assert resolved.dataset == name
         assert min(resolved.batch_size, resolved.learning_rate, resolved.epochs) > 0
-        config.check(resolved)
+        checks.check(resolved)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=command_line.recipe_name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
 def test_recipes_do_not_redefine_shared_fields(recipe):
     shared = {field.name: field for field in dataclasses.fields(training.Config)}
     for field in dataclasses.fields(recipe.Config):
@@ -34,14 +35,14 @@ def test_auto_is_the_recipes_data_set_where_it_is_prepared_and_digits_elsewhere(
 ):
     asked = []
     monkeypatch.setattr(data, "is_prepared", lambda *args: asked.append(args) or prepared)
-    resolved = config.resolve(imagenet, imagenet.Config(data_dir="folder"))
+    resolved = resolve(imagenet, imagenet.Config(data_dir="folder"))
     assert asked == [("imagenet2012", "folder")]
     assert resolved.dataset == ("imagenet2012" if prepared else "digits")
     assert resolved.width == imagenet.DEFAULTS[resolved.dataset]["width"]
 
 
 def test_a_flag_beats_the_data_sets_default():
-    resolved = config.resolve(mnist, mnist.Config(dataset="digits", epochs=3))
+    resolved = resolve(mnist, mnist.Config(dataset="digits", epochs=3))
     assert (resolved.epochs, resolved.batch_size) == (3, mnist.DEFAULTS["digits"]["batch_size"])
 
 
@@ -58,7 +59,7 @@ def test_alpha_reaches_the_activation():
 def test_the_recipes_own_learning_rates_are_those_of_the_paper_or_chosen():
     for steps in (1, 19, 20, 165, 7_777, 165_000):
         rates = {
-            recipe: training.learning_rate(config.resolve(recipe, recipe.Config()), steps)
+            recipe: training.learning_rate(resolve(recipe, recipe.Config()), steps)
             for recipe in RECIPES
         }
         assert rates[mnist] == 0.03
@@ -111,15 +112,15 @@ ALPHAS = {
 )
 def test_a_schedule_has_the_shape_that_its_flags_say(name, flags, expected):
     chosen = {f"{name}_{flag}": value for flag, value in flags.items()}
-    resolved = config.resolve(mnist, mnist.Config(**{name: 0.3}, **chosen))
-    schedule = getattr(config, name)(resolved, 200)
+    resolved = resolve(mnist, mnist.Config(**{name: 0.3}, **chosen))
+    schedule = getattr(from_config, name)(resolved, 200)
     steps = np.array([round(part * 200) for part in expected])
     values = schedule(steps) if callable(schedule) else np.full(len(steps), schedule)
     assert np.allclose(values, [0.3 * value for value in expected.values()], atol=1e-6)
 
 
 def test_a_scheduled_alpha_is_that_of_every_hidden_layer():
-    resolved = config.resolve(
+    resolved = resolve(
         mnist, mnist.Config(dataset="digits", alpha_schedule="linear", alpha_end=0.5)
     )
     dataset = data.synthetic(image_shape=(8, 8, 1), classes=10, examples=32)
@@ -133,7 +134,7 @@ def test_a_config_of_every_schedule_is_repeated_by_its_file(tmp_path):
         ["--learning_rate_schedule=knots", "--learning_rate_knots=0,1,0.5", "--alpha_end=1"],
         ["--learning_rate_schedule=one_cycle", "--alpha_schedule=cosine", "--alpha_end=0.25"],
     ):
-        asked = config.resolve(mnist, command_line.parse(mnist, [*flags, "--dataset=digits"]))
+        asked = resolve(mnist, command_line.parse(mnist, [*flags, "--dataset=digits"]))
         folder = training.RunFolder(
             mnist, dataclasses.replace(asked, run_dir=str(tmp_path / flags[0]))
         )

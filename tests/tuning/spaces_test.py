@@ -7,7 +7,8 @@ import pytest
 
 from keras_elu import training, tuning
 from keras_elu.recipes import cifar, imagenet, mnist
-from keras_elu.training import config
+from keras_elu.training import checks, from_config
+from keras_elu.training.config import resolve
 
 SPACES = [
     pytest.param(recipe, [getattr(tuning, n) for n in names], id=f"{recipe.__name__}-{names}")
@@ -16,17 +17,17 @@ SPACES = [
 ]
 
 
-def mapped(spaces, hp, settings):
+def mapped(spaces, hp, config):
     for space in spaces:
-        settings = space(hp, settings)
-    return settings
+        config = space(hp, config)
+    return config
 
 
 @pytest.mark.parametrize(("recipe", "spaces"), SPACES)
 def test_a_space_at_its_defaults_is_the_recipes_default(recipe, spaces):
     for dataset in recipe.DEFAULTS:
-        settings = config.resolve(recipe, recipe.Config(dataset=dataset))
-        assert mapped(spaces, keras_tuner.HyperParameters(), settings) == settings
+        config = resolve(recipe, recipe.Config(dataset=dataset))
+        assert mapped(spaces, keras_tuner.HyperParameters(), config) == config
 
 
 @pytest.mark.parametrize(("recipe", "spaces"), SPACES)
@@ -43,28 +44,28 @@ def test_a_space_at_its_defaults_is_what_it_lies_around(recipe, spaces):
         {"alpha_schedule": "cosine", "alpha_end": 0.1, "alpha_until": 0.05},
         {"alpha_schedule": "knots", "alpha_knots": "1,9,0.5,0.25,1"},
     ):
-        settings = config.resolve(recipe, recipe.Config(dataset="digits", **flags))
-        assert mapped(spaces, keras_tuner.HyperParameters(), settings) == settings
+        config = resolve(recipe, recipe.Config(dataset="digits", **flags))
+        assert mapped(spaces, keras_tuner.HyperParameters(), config) == config
 
 
 @pytest.mark.parametrize(("recipe", "spaces"), SPACES)
 def test_whatever_is_drawn_is_a_config_of_the_recipe_and_nothing_else_is_changed(recipe, spaces):
-    settings = config.resolve(recipe, recipe.Config(dataset="digits"))
+    config = resolve(recipe, recipe.Config(dataset="digits"))
     hp = keras_tuner.HyperParameters()
-    mapped(spaces, hp, settings)
+    mapped(spaces, hp, config)
     oracle = keras_tuner.oracles.RandomSearchOracle("val_loss", 200, seed=1, hyperparameters=hp)
     searched = {h.name.partition("_knots_")[0] for h in hp.space}
     seen = {name: set() for name in ("learning_rate_schedule", "alpha_schedule")}
     for _ in range(200):
         drawn_hp = hp.copy()
         drawn_hp.values = oracle.populate_space("any")["values"]
-        drawn = mapped(spaces, drawn_hp, settings)
-        config.check(drawn)
-        assert config.resolve(recipe, drawn) == drawn
-        config.learning_rate(drawn, 300)
-        config.alpha(drawn, 300)
+        drawn = mapped(spaces, drawn_hp, config)
+        checks.check(drawn)
+        assert resolve(recipe, drawn) == drawn
+        from_config.learning_rate(drawn, 300)
+        from_config.alpha(drawn, 300)
         for field in dataclasses.fields(drawn):
-            same = getattr(drawn, field.name) == getattr(settings, field.name)
+            same = getattr(drawn, field.name) == getattr(config, field.name)
             name = field.name.removesuffix("_knots")
             assert same or name in searched
         for name, values in seen.items():
@@ -76,7 +77,7 @@ def test_whatever_is_drawn_is_a_config_of_the_recipe_and_nothing_else_is_changed
 
 def test_a_hyper_parameter_is_spelled_as_the_flag():
     hp = keras_tuner.HyperParameters()
-    settings = config.resolve(mnist, mnist.Config(dataset="digits"))
-    mapped([tuning.learning_rate, tuning.alpha], hp, settings)
+    config = resolve(mnist, mnist.Config(dataset="digits"))
+    mapped([tuning.learning_rate, tuning.alpha], hp, config)
     fields = {field.name for field in dataclasses.fields(training.Config)}
     assert {h.name.rstrip("0123456789").removesuffix("_") for h in hp.space} <= fields

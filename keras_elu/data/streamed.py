@@ -1,0 +1,297 @@
+"""Data sets too large for memory, or of varying image sizes: read from TFDS's files as needed."""
+
+import atexit
+import collections
+import concurrent.futures
+import functools
+import math
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from keras_elu import environment
+from keras_elu.data import crops, datasets, decoding
+from keras_elu.data.jpeg import Damaged
+from keras_elu.data.records import Records
+
+DEFAULT_SIZE = 224
+PART = 16  # images, at most, that a thread takes at a time
+ALIGNMENT = 64  # bytes
+KEPT = 8  # batches whose memory is kept for others
+QUIET = 0.1  # seconds without a call, after which there will be none
+ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
+_CROPS = {
+    "none": crops.central,
+    "crop": crops.random,
+    "resized_crop": crops.random_resized,
+    "trivial": crops.random_resized,
+}
+
+
+class Streamed(datasets.Dataset):
+    """A prepared TFDS data set that is decoded on the fly.
+
+    A JPEG is decoded at a half, quarter or eighth of its size if its crop still has `image_size`
+    then. An epoch is one permutation of all images, each of which is read from its place: from a
+    disk that is quick at that. Of several workers each reads only its own images.
+
+    An image that cannot be read or decoded is named on stderr. In training the next one that can
+    takes its place; in evaluation it is left out. If there are more than ten in a split, and than
+    one in a thousand, the pipeline fails, and `failure` says why.
+
+    Args:
+        name: The name.
+        builder: A prepared TFDS builder with the features `image` and `label`.
+        splits: TFDS's split (`"train[:90%]"`) by split.
+        mirror: Whether an image and its mirror image belong to one class.
+    """
+
+    divides = True
+
+    def __init__(self, name: str, builder, splits: dict[str, str], *, mirror: bool = True):
+        import tensorflow_datasets as tfds
+
+        self._splits = {split: builder.info.splits[of] for split, of in splits.items()}
+        examples = {split: info.num_examples for split, info in self._splits.items()}
+        features = builder.info.features
+        super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
+        self._mirror = mirror
+        self._raw = not isinstance(features["image"], tfds.features.Image)
+        self._sources = {}
+
+    def _check(self, image_size, preprocess):
+        super()._check(image_size, preprocess)
+        if preprocess == "whiten":
+            raise ValueError(
+                f"preprocess is 'whiten', but {self.name} is not held in memory; use 'scale'."
+            )
+
+    def _training(self, ask, rows):
+        def planned(step, indices):
+            draws = tf.random.stateless_uniform((ask.batch_size, decoding.DRAWS), [ask.seed, step])
+            return indices[rows], draws[rows]
+
+        plan = self._steps(ask).map(planned)
+        source = self._source("train", ask.image_size, ask.augment, ask.erasing)
+        batches = _loaded(plan, source.training, source.shape)
+        return batches.map(lambda images, labels, _: (images, labels))
+
+    def _evaluation(self, split, batch_size, image_size, preprocess, worker):
+        del preprocess  # pixels as they are
+        examples = self.examples[split]
+        firsts = range(0, examples, batch_size)
+        rows = np.full((len(firsts), -(-batch_size // worker[1])), -1)
+        for batch, first in enumerate(firsts):
+            begin, end = datasets.share(min(batch_size, examples - first), worker)
+            rows[batch, : end - begin] = range(first + begin, first + end)
+        plan = tf.data.Dataset.from_tensor_slices(rows).map(
+            lambda rows: (rows, tf.zeros((*rows.shape, decoding.DRAWS)))
+        )
+        source = self._source(split, image_size, "none")
+        batches = _loaded(plan, source.evaluation, source.shape)
+
+        def finished(images, labels, there):
+            count = tf.math.count_nonzero(there)
+            if worker[1] == 1:
+                enough = tf.debugging.Assert(count > 0, ["all images of a batch are damaged"])
+                with tf.control_dependencies([enough]):
+                    there = tf.identity(there)
+            else:  # where none is, one that does not count stands in
+                there = tf.where(count > 0, there, tf.range(tf.size(there)) == 0)
+            batch = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
+            return batch if worker[1] == 1 else (count, batch)
+
+        return batches.map(finished).apply(tf.data.experimental.assert_cardinality(len(firsts)))
+
+    def _source(
+        self, split: str, image_size: int | None, augment: str, erasing: float = 0.0
+    ) -> "_Source":
+        part = self._splits[split]
+        if split not in self._sources:
+            parts = [(file.skip, file.take) for file in part.file_instructions]
+            records = Records([file.filename for file in part.file_instructions], parts)
+            self._sources[split] = records, _Damages(records, self)
+        size = image_size or DEFAULT_SIZE
+        decoder = decoding.Decoder(
+            (size, size, self.image_shape[-1]),
+            _CROPS[augment],
+            mirror=self._mirror and augment != "none",
+            trivial=augment == "trivial",
+            erasing=erasing,
+        )
+        return _Source(*self._sources[split], decoder)
+
+
+class _Source:
+    """Images of one split.
+
+    Args:
+        records: Where they come from.
+        damages: Is told of those that cannot be used.
+        decoder: Makes images of records.
+    """
+
+    def __init__(self, records: Records, damages: "_Damages", decoder: decoding.Decoder):
+        self.shape = decoder.shape
+        self._records, self._damages, self._decoder = records, damages, decoder
+
+    def training(self, index: int, draws: np.ndarray, image: np.ndarray) -> int:
+        """Fills `image`, with the next one if that one is damaged, and returns its label."""
+        for following in range(index, index + ATTEMPTS):
+            label = self.evaluation(following % len(self._records), draws, image)
+            if label is not None:
+                return label
+        self._damages.fail(f"{ATTEMPTS} images in a row are damaged")
+
+    def evaluation(self, index: int, draws: np.ndarray, image: np.ndarray) -> int | None:
+        """Fills `image` and returns its label, or None if it is damaged."""
+        try:
+            return self._decoder(self._records.read(index), draws, image)
+        except Damaged:
+            self._damages.found(index)
+            return None
+
+
+class _Damages:
+    """Names images that cannot be used, each once, up to a limit."""
+
+    def __init__(self, records: Records, dataset: Streamed):
+        self._records, self._dataset = records, dataset
+        self._found = set()
+        self._lock = threading.Lock()
+        self._most = max(10, len(records) // 1000)
+
+    def fail(self, reason: str) -> NoReturn:
+        self._dataset.failure = f"{reason}: prepare {self._dataset.name} again."
+        raise OSError(self._dataset.failure)
+
+    def found(self, index: int) -> None:
+        if self._dataset.failure:
+            raise OSError(self._dataset.failure)
+        with self._lock:
+            if index in self._found:
+                return
+            self._found.add(index)
+            name, found = self._records.name(index), len(self._found)
+            if found <= self._most:
+                count = f"({found:,} of at most {self._most:,})"
+                print(name, "is damaged and is left out", count, file=sys.stderr, flush=True)
+                return
+        self.fail(f"More than {self._most:,} images are damaged, the last one found is {name}")
+
+
+class _Calls:
+    """Counts the calls of Python from pipelines, and has them over before Python ends.
+
+    A pipeline that still reads ahead then would wait for Python for ever, and Python for it.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running, self._last, self._ending = 0, 0.0, False
+        atexit.register(self._end)
+
+    def __enter__(self) -> bool:
+        """Whether to do what is asked: if not, anything will do."""
+        with self._lock:
+            self._running += 1
+            return not self._ending
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._running -= 1
+            self._last = time.monotonic()
+
+    def _end(self):
+        """Returns when there has been no call for a moment, for then what is read ahead is full."""
+        with self._lock:
+            self._ending, self._last = True, max(self._last, time.monotonic() - QUIET / 2)
+        while self._running or time.monotonic() - self._last < QUIET:
+            time.sleep(QUIET / 10)
+
+
+_calls = _Calls()
+
+
+def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf.data.Dataset:
+    """Batches of images, labels and whether they are there.
+
+    Args:
+        plan: Batches of the numbers of images, and of random numbers for each.
+        load: Fills an image and returns its label, or None if it cannot; of a number, such random
+            numbers, and the image.
+        shape: Of an image.
+    """
+    rows = plan.element_spec[0].shape[0]
+    kinds = tf.uint8, tf.int32, tf.bool
+    memory = _Memory((rows, *shape))
+
+    def batch(indices, draws):
+        images = memory.take()
+        labels, there = np.zeros(rows, np.int32), np.zeros(rows, bool)
+
+        def part(numbers):
+            for row in numbers:
+                label = load(int(indices[row]), draws[row], images[row])
+                if label is None:
+                    images[row] = 0
+                else:
+                    labels[row], there[row] = label, True
+
+        with _calls as go_on:
+            if go_on:
+                images[indices < 0] = 0
+                wanted = np.flatnonzero(indices >= 0)
+                size = min(PART, -(-rows // environment.cores()))
+                list(_threads().map(part, np.split(wanted, range(size, len(wanted), size))))
+        return images, labels, there
+
+    def loaded(indices, draws):
+        found = tf.numpy_function(batch, [indices, draws], kinds)
+        return tuple(
+            tf.ensure_shape(tensor, (rows, *rest))
+            for tensor, rest in zip(found, (shape, (), ()), strict=True)
+        )
+
+    # Two at a time, so that no thread waits for the last images of a batch.
+    return plan.map(loaded, num_parallel_calls=2)
+
+
+class _Memory:
+    """Arrays of bytes of one shape, whose memory is used again when nobody holds them any more.
+
+    New memory would have to be cleared by the operating system each time.
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self._shape = shape
+        self._free = collections.deque(maxlen=KEPT)
+
+    def take(self) -> np.ndarray:
+        try:
+            room = self._free.pop()
+        except IndexError:
+            room = _aligned(self._shape)
+        array = room[:]
+        weakref.finalize(array, self._free.append, room)  # TensorFlow, too, holds the array itself
+        return array
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes that begin where TensorFlow wants it, so that it takes them without a copy."""
+    size = math.prod(shape)
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -room.ctypes.data % ALIGNMENT
+    return room[begin : begin + size].reshape(shape)
+
+
+@functools.cache
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    """As many as there are cores: what they do is outside of Python but for a twentieth."""
+    return concurrent.futures.ThreadPoolExecutor(environment.cores(), thread_name_prefix="decoding")

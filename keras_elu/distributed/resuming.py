@@ -1,0 +1,73 @@
+"""Callbacks that shorten executions and skip steps done before a resume."""
+
+import keras
+
+from keras_elu.distributed.execution import Execution
+
+
+class Limit(keras.callbacks.Callback):
+    """Makes an execution as short as the steps that are left of an epoch, or of an evaluation.
+
+    Args:
+        execution: What is executed.
+        steps: Steps of an epoch; None if it ends with the data.
+        test_steps: The same of an evaluation.
+        epoch: The first epoch.
+        done: Steps of the first epoch that are done already.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        steps: int | None,
+        test_steps: int | None,
+        epoch: int = 0,
+        done: int = 0,
+    ):
+        super().__init__()
+        self._execution = execution
+        self._steps, self._test_steps = steps, test_steps
+        self._first_epoch, self._done_in_first = epoch, done
+        self.done = 0  # of the current epoch, in an earlier attempt
+
+    def _limit(self, begin, steps, done):
+        end = begin + self.model.steps_per_execution
+        end = end if steps is None else min(end, steps)
+        self._execution.steps = max(0, end - max(begin, done))
+
+    @property
+    def skips(self) -> bool:
+        """Whether the execution has no step to do."""
+        return self._execution.steps == 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.done = self._done_in_first if epoch == self._first_epoch else 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._limit(batch, self._steps, self.done)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._limit(batch, self._test_steps, 0)
+
+
+class Resumed(keras.callbacks.CallbackList):
+    """Callbacks that hear nothing of the steps that were done in an earlier attempt.
+
+    Args:
+        limit: Of `callbacks`, the one that hears of all.
+        callbacks: The callbacks.
+        arguments: As for `keras.callbacks.CallbackList`.
+    """
+
+    def __init__(self, limit: Limit, callbacks: list[keras.callbacks.Callback], **arguments):
+        super().__init__(callbacks, **arguments)
+        self._limit = limit
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._limit.on_train_batch_begin(batch)
+        if not self._limit.skips:
+            super().on_train_batch_begin(max(batch, self._limit.done), logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self._limit.skips:
+            super().on_train_batch_end(batch, logs)

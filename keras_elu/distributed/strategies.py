@@ -1,0 +1,64 @@
+"""The strategy, one a process, and its scope."""
+
+import contextlib
+import functools
+import signal
+
+import tensorflow as tf
+
+from keras_elu.distributed import cluster
+
+SECONDS_TO_MEET = 600
+
+
+def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
+    """Returns the strategy's scope, or nothing to enter where it is entered already.
+
+    Raises:
+        ValueError: If the scope of another strategy is entered.
+    """
+    if strategy is tf.distribute.get_strategy():
+        return contextlib.nullcontext()
+    if tf.distribute.has_strategy():
+        raise ValueError(
+            "The model was made outside of the scope of the strategy in use: make the model, its "
+            "layers, its optimizer and its metrics in `with strategy.scope():`."
+        )
+    return strategy.scope()
+
+
+@functools.cache  # a second strategy in a process aborts its collectives
+def strategy(name: str) -> tf.distribute.Strategy:
+    """Returns the process's strategy of that name, in whose scope models are made.
+
+    Args:
+        name: "default", one device; "mirrored", every GPU, or every logical CPU device where there
+            is no GPU; "multiworker", the devices of all workers that `TF_CONFIG` lists.
+
+    Raises:
+        ValueError: If there is no such strategy, or `TF_CONFIG` does not describe the workers.
+
+    Example:
+
+    >>> strategy("default").num_replicas_in_sync
+    1
+    """
+    if name == "default":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multiworker":
+        with cluster.bounded_wait(cluster.read(), SECONDS_TO_MEET):
+            made = tf.distribute.MultiWorkerMirroredStrategy()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it has begun to ignore it
+        return made
+    raise ValueError(f"The strategy is default, mirrored or multiworker, not {name!r}.")
+
+
+def count(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of GPUs that a strategy uses; without GPUs, that of its workers."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or tf.config.list_logical_devices("GPU"):
+        return replicas
+    return replicas // len(strategy.extended.worker_devices)

@@ -1,0 +1,1 @@
+"""Watching a run: TensorBoard, progress, history, speed, pictures."""

@@ -1,0 +1,120 @@
+"""The files that TensorBoard reads, to which events come as a whole or not at all."""
+
+import functools
+import os
+import pathlib
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+from keras_elu import tfrecord
+from keras_elu.files import aside
+
+
+class EventLog:
+    """The events of one folder, in one file.
+
+    Args:
+        folder: The folder, which is made with the first event.
+
+    Attributes:
+        count: Number of events.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+        self.go_to(0)
+
+    def go_to(self, count: int) -> None:
+        """Leaves of the events in the folder the first `count`, once there is another one."""
+        self.count = self._kept = count
+        self._path = None
+        self._waiting = []
+
+    def scalars(self, tags: Sequence[str], values: Sequence[float], step: int) -> None:
+        """Adds numbers, all as one event."""
+        event = _scalars(tuple(tags))
+        event.step, event.wall_time = step, time.time()
+        for held, value in zip(event.summary.value, values, strict=True):
+            held.tensor.float_val[0] = value
+        self._add(event)
+
+    def summary(self, summary: summary_pb2.Summary, step: int) -> None:
+        """Adds what a plugin of TensorBoard has made."""
+        self._add(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
+
+    def _add(self, event: event_pb2.Event) -> None:
+        self._waiting.append(_record(event))
+        self.count += 1
+
+    def flush(self) -> None:
+        """Brings the events to the file.
+
+        Raises:
+            OSError: If the disk refuses them; they wait for the next time.
+        """
+        if not self._waiting:
+            return
+        if self._path is None:
+            self._path = self._begin()
+        with self._path.open("ab", buffering=0) as file:
+            size, left = file.tell(), b"".join(self._waiting)
+            try:
+                while left:  # a disk that becomes full amid it takes a part, and then refuses
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(size)
+                raise
+        self._waiting = []
+
+    def _begin(self) -> pathlib.Path:
+        """Makes the file of this process, with what is kept of those before."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        before = sorted(self._folder.glob("events.out.tfevents.*"), key=_begun)
+        held = (record for path in before for record in _events(path.read_bytes()))
+        kept = [record for _, record in zip(range(self._kept), held, strict=False)]
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        with aside(self._folder / name) as path:
+            version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
+            path.write_bytes(b"".join([_record(version), *kept]))
+        for path in before:
+            if path.name != name:
+                path.unlink()
+        return self._folder / name
+
+
+@functools.lru_cache(maxsize=64)
+def _scalars(tags: tuple[str, ...]) -> event_pb2.Event:
+    """An event of numbers, to be filled in: making one costs more than all else of an event."""
+    event = event_pb2.Event()
+    for tag in tags:
+        event.summary.MergeFrom(scalar_pb(tag, 0.0))
+    return event
+
+
+def _record(event: event_pb2.Event) -> bytes:
+    data = event.SerializeToString()
+    length = struct.pack("<Q", len(data))
+    return b"".join([length, tfrecord.checksum(length), data, tfrecord.checksum(data)])
+
+
+def _events(data: bytes) -> Iterator[bytes]:
+    """Yields the records in a file, less the one of its version and one that a kill has cut."""
+    begin = 0
+    while begin + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, begin)  # then its checksum, data, their checksum
+        end = begin + 12 + length + 4
+        if end > len(data):
+            return
+        if not event_pb2.Event.FromString(data[begin + 12 : end - 4]).HasField("file_version"):
+            yield data[begin:end]
+        begin = end
+
+
+def _begun(path: pathlib.Path) -> tuple[int, str]:
+    """Seconds at which a file of events was begun, which its name tells."""
+    return int(path.name.split(".")[3]), path.name

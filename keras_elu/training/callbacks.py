@@ -1,0 +1,69 @@
+"""The callbacks of a run."""
+
+from collections.abc import Callable
+
+from keras_elu.monitoring.history import History
+from keras_elu.monitoring.profiling import Profile
+from keras_elu.monitoring.progress import Progress
+from keras_elu.monitoring.tensorboard import TensorBoard
+from keras_elu.training import evaluation
+from keras_elu.training.checkpoints import Checkpoints
+from keras_elu.training.config import MAY_CHANGE
+from keras_elu.training.run import Run
+from keras_elu.training.run_folder import RunFolder
+
+
+class Records:
+    """The callbacks of a run: what it shows, what it writes, and from where it goes on.
+
+    Args:
+        run: The run.
+        folder: Its folder.
+        stop: Asked after each execution whether to save and stop.
+
+    Raises:
+        ValueError: With one sentence, if the folder's checkpoint is not this run's.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder, stop: Callable[[], bool] = lambda: False):
+        config = run.config
+        self.folder = folder
+        self.progress = Progress(config.batch_size, run.steps_per_epoch, config.epochs)
+        self.history = History(folder.history)
+        self.tensorboard = TensorBoard(
+            folder.tensorboard,
+            run.steps_per_epoch,
+            config=folder.config,
+            hyperparameters={
+                key: value
+                for key, value in folder.config.items()
+                if value is not None and key not in MAY_CHANGE
+            },
+            trial=run.trial,
+            batch=lambda: next(iter(run.training(0).take(1))),
+            progress=self.progress,
+            histograms_every=config.histograms_every,
+        )
+        named = {
+            "progress": self.progress,
+            "history": self.history,
+            "tensorboard": self.tensorboard,
+        }
+        profiling = []
+        if config.profile is not None:
+            profiling = [Profile(folder.tensorboard, config.profile, run.steps_per_epoch)]
+        if not folder.chief:
+            named, profiling = {}, []
+        self.checkpoints = Checkpoints(
+            folder.checkpoints,
+            every=config.checkpoint_every,
+            keep=config.checkpoints_kept,
+            callbacks=named,
+            stop=stop,
+            flush=self.tensorboard.flush,
+        )
+        self.checkpoints.check(run.model)
+        optimizer = getattr(run.model.optimizer, "inner_optimizer", run.model.optimizer)
+        averages = [evaluation.Averages()] if optimizer.use_ema else []
+        # Progress first, for it adds the speed to the logs; last what saves the others' state.
+        self.all = [*named.values(), *profiling, *averages, self.checkpoints]

@@ -1,0 +1,56 @@
+"""Checks of a configuration's values."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from keras_elu.monitoring import profiling
+from keras_elu.training import checkpoints, from_config
+from keras_elu.training.config import LARGEST_INT, Config
+
+_MANY = LARGEST_INT  # steps, more than there are knots
+
+
+def check(config: Config) -> None:
+    """Raises `ValueError` with one sentence for a value that no run could use."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if wanted := _wanted(value, field.metadata.get("between")):
+            raise ValueError(f"--{field.name} must be {wanted}, not {value!r}.")
+    checkpoints.interval(config.checkpoint_every, "--checkpoint_every")
+    for name in ("alpha_knots", "learning_rate_knots"):
+        from_config.knots(config, name)
+    most = max([config.alpha_end, *from_config.knots(config, "alpha_knots")])
+    if wanted := _wanted(config.alpha * most):
+        raise ValueError(f"--alpha must stay {wanted}, not become {config.alpha * most!r}.")
+    if config.profile is not None:
+        profiling.interval(config.profile)
+    from_config.activation(config, steps=_MANY)()
+
+
+def _wanted(value: Any, between: tuple[float, float] | None = None) -> str | None:
+    """Returns what a value should be instead; None if it may be what it is."""
+    match value:
+        case str():
+            return None if _may_be_a_name(value) else "text of at least one character, none null"
+        case float() if between:
+            least, most = between
+            return None if least <= value <= most else f"a number from {least:g} to {most:g}"
+        case float():
+            numbers = np.finfo("float32")
+            held = float(numbers.tiny) <= value <= float(numbers.max)
+            return None if held else "a positive number in the range of float32"
+        case int() if not isinstance(value, bool):
+            least, most = between or (1, LARGEST_INT)
+            return None if least <= value <= most else f"a whole number from {least} to {most}"
+    return None
+
+
+def _may_be_a_name(text: str) -> bool:
+    """Whether the operating system can take a text for the name of a file."""
+    try:
+        return text != "" and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,381 @@
+"""The audit passes what is right, and finds every fault that is put in."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_elu import audit
+from keras_elu.distributed import step, strategies
+from keras_elu.distributed.model import DistributedModel
+
+ROOT = pathlib.Path(__file__).parents[1]
+MIRRORED = strategies.strategy("mirrored")
+BATCH = 16
+
+WEIGHTS = "weights over the replicas"
+SLOTS = "optimizer slots over the replicas"
+STATISTICS = "statistics over the replicas"
+SEEDS = "counters and seeds over the replicas"
+MASKS = "masks of drop-out over the replicas"
+METRICS = "training metrics as on one replica"
+AFTERWARDS = "loss and weights afterwards as on one replica"
+RELOADED = "evaluation of the saved model"
+
+
+def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, **arguments):
+    """A small network with batch normalisation and drop-out, or with `layers()`, and its data."""
+    keras.utils.set_random_seed(3)
+    random = np.random.default_rng(0)
+    images = random.normal(2, 1, size=(BATCH * 8, 6)).astype("float32")
+    labels = random.integers(0, 3, len(images))
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH)
+    if kind is not keras.Model:
+        arguments["micro_batches"] = micro_batches
+    arguments.setdefault("jit_compile", False)
+    with strategy.scope():
+        x = inputs = keras.Input((6,))
+        middle = (
+            [keras.layers.BatchNormalization(momentum=0.5), keras.layers.Dropout(0.5)]
+            if layers is None
+            else layers()
+        )
+        for layer in [keras.layers.Dense(32), *middle, keras.layers.Dense(3)]:
+            x = layer(x)
+        model = kind(inputs, x)
+        model.compile(
+            keras.optimizers.SGD(0.05, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            **arguments,
+        )
+    return types.SimpleNamespace(
+        model=model, training=lambda start: batches.repeat(), validation=batches
+    )
+
+
+def checks(strategy=MIRRORED, micro_batches=1, kind=DistributedModel, after=None, **arguments):
+    """The findings on that network, where `after(model, history)` follows the training."""
+    run = prepared(strategy, micro_batches, kind=kind, **arguments)
+    if after:
+        fit = run.model.fit
+
+        def fit_and_more(*arguments, **keywords):
+            history = fit(*arguments, **keywords)
+            after(run.model, history.history)
+            return history
+
+        run.model.fit = fit_and_more
+    default = strategies.strategy("default")
+    return audit.audit(
+        run, strategy, lambda parts: prepared(default, parts, **arguments), micro_batches
+    )
+
+
+def failed(found):
+    return [check.compared for check in found if not check.ok]
+
+
+def plain():
+    return [keras.layers.Activation("elu")]
+
+
+RIGHT = {
+    "one micro-batch": {},
+    "two micro-batches": {"micro_batches": 2},
+    "XLA": {"jit_compile": True, "micro_batches": 2},
+    "neither batch normalisation nor drop-out": {"layers": plain, "micro_batches": 2},
+    "bfloat16": {"precision": "mixed_bfloat16"},
+    "one replica": {"strategy": strategies.strategy("default")},
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(RIGHT[name], id=name, marks=pytest.mark.slow if name == "XLA" else ())
+        for name in RIGHT
+    ],
+)
+def test_what_is_right_passes(arguments):
+    arguments = dict(arguments)
+    keras.config.set_dtype_policy(arguments.pop("precision", "float32"))
+    found = checks(**arguments)
+    assert failed(found) == [], audit.table(found)
+    lines = {check.compared: check.finding for check in found}
+    assert RELOADED in lines
+    if "strategy" in arguments:
+        assert "one replica: nothing to compare" in lines[WEIGHTS]
+    elif arguments.get("layers") is plain:
+        assert lines[MASKS] == "no random layers"
+        assert f"{METRICS}, undivided" in lines
+    else:
+        assert lines[MASKS].startswith("differ: dropout")
+        assert lines[SEEDS].startswith("1 variables, equal")
+        assert {METRICS, AFTERWARDS} < set(lines)
+        assert f"{METRICS}, undivided" not in lines
+
+
+def test_the_table_shows_the_finding_of_every_check():
+    lines = audit.table(checks(micro_batches=2)).splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        WEIGHTS,
+        SLOTS,
+        STATISTICS,
+        SEEDS,
+        MASKS,
+        METRICS,
+        AFTERWARDS,
+        RELOADED,
+    ]
+    assert all(line.endswith("  ok") for line in lines)
+
+
+# Of which variable one replica's copy is changed after training, and the line that says so.
+COPIES = {
+    "a weight": (lambda model: model.trainable_variables[0], WEIGHTS),
+    "an optimizer slot": (lambda model: model.optimizer.variables[-1], SLOTS),
+    "a moving mean": (lambda model: model.layers[2].moving_mean, STATISTICS),
+    "a seed": (lambda model: model.layers[3].seed_generator.state, SEEDS),
+}
+
+
+@pytest.mark.parametrize(("variable", "line"), COPIES.values(), ids=COPIES)
+def test_a_replica_that_went_its_own_way_is_found(variable, line):
+    def after(model, history):
+        copy = MIRRORED.experimental_local_results(variable(model).value)[1]
+        copy.assign(copy + tf.ones_like(copy))
+
+    found = checks(after=after)
+    (check,) = [check for check in found if check.compared == line]
+    assert not check.ok
+    assert "by 1.0e+00" in check.finding
+    others = {WEIGHTS, SLOTS, STATISTICS, SEEDS, METRICS} - {line}
+    assert others.isdisjoint(failed(found))
+
+
+@keras.saving.register_keras_serializable("audit_test")
+class SameMask(keras.layers.Dropout):
+    def call(self, inputs, training=False):
+        return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs
+
+
+@keras.saving.register_keras_serializable("audit_test")
+class Forgetful(keras.layers.Layer):
+    factor = 2.0
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+
+def forgetful():
+    layer = Forgetful()
+    layer.factor = 1.0
+    return [layer]
+
+
+class Unknown(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+
+@keras.saving.register_keras_serializable("audit_test")
+class CountsRows(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * keras.ops.cast(keras.ops.shape(inputs)[0], inputs.dtype) / 8
+
+
+FAULTS = {
+    "a layer that draws the same mask": (lambda: [SameMask(0.5)], [MASKS]),
+    "a layer that is another after loading": (forgetful, [RELOADED]),
+    "a layer that cannot be loaded": (lambda: [Unknown()], [RELOADED]),
+    "a layer that sees how the batch is cut": (
+        lambda: [CountsRows()],
+        [AFTERWARDS, f"{METRICS}, undivided", f"{AFTERWARDS}, undivided", RELOADED],
+    ),
+}
+
+
+@pytest.mark.parametrize(("layers", "lines"), FAULTS.values(), ids=FAULTS)
+def test_a_layer_with_a_fault_is_found(layers, lines):
+    found = checks(layers=layers)
+    assert failed(found) == lines, audit.table(found)
+
+
+def test_gradients_that_are_not_those_of_the_global_batch_are_found(monkeypatch):
+    right = step.summed
+
+    def half(context, tensors):
+        loss, *rest = right(context, tensors)
+        return [loss, *(tensor / 2 for tensor in rest)]
+
+    monkeypatch.setattr(step, "summed", half)
+    assert {METRICS, AFTERWARDS} <= set(failed(checks()))
+
+
+def test_replicas_that_do_not_talk_to_each_other_are_found(monkeypatch):
+    monkeypatch.setattr(step, "summed", lambda context, tensors: tensors)
+    assert {WEIGHTS, SLOTS, STATISTICS, METRICS, AFTERWARDS} <= set(failed(checks()))
+
+
+def test_seeds_that_are_not_folded_are_found(monkeypatch):
+    monkeypatch.setattr(step, "_seed_of_piece", lambda seed, number: seed)
+    assert failed(checks()) == [MASKS]
+
+
+def test_metrics_that_are_off_by_one_example_are_found():
+    def after(model, history):
+        history["accuracy"][0] += 1 / (BATCH * audit.STEPS)
+
+    assert failed(checks(after=after)) == [METRICS]
+
+
+def test_stock_keras_fails_for_its_moving_statistics_and_its_masks():
+    found = failed(checks(kind=keras.Model, jit_compile=False))
+    assert {STATISTICS, MASKS, AFTERWARDS} <= set(found)
+    assert {WEIGHTS, SLOTS}.isdisjoint(found)
+
+
+TRAINER = """
+import types
+import keras
+from keras_elu.recipes import mnist as original
+recipe = types.ModuleType("recipe", "A recipe with a fault.")
+recipe.Config, recipe.datasets = original.Config, original.datasets
+recipe.DEFAULTS = original.DEFAULTS
+recipe.LEARNING_RATE_SCHEDULE = original.LEARNING_RATE_SCHEDULE
+class Mask(keras.layers.Dropout):
+    def call(self, inputs, training=False):
+        return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs
+def build(config, dataset, steps, make=original.build):
+    network, arguments = make(config, dataset, steps)
+    masked = Mask(0.5)(network.outputs[0]) if FAULTY else network.outputs[0]
+    return keras.Model(network.inputs, masked), arguments
+recipe.build = build
+del original
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text):
+        path = tmp_path / "trainer.py"
+        path.write_text(textwrap.dedent(text))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize(("fault", "code"), [(False, 0), (True, 1)])
+def test_the_exit_code_says_whether_all_is_well(fault, code, script, data_dir, capsys):
+    path = script(TRAINER.replace("FAULTY", str(fault)))
+    flags = ["--strategy", "mirrored", "--dataset", "digits", "--data_dir", str(data_dir)]
+    assert audit.main([path, *flags]) == code
+    out, err = capsys.readouterr()
+    assert err == ""
+    head, *lines = out.splitlines()
+    assert head == "recipe on digits: 8 steps of 64 images, replicas: 2, micro-batches: 1"
+    wrong = [line for line in lines if line.endswith("NOT OK")]
+    assert bool(wrong) == fault
+    assert any(line.startswith(MASKS) for line in wrong) == fault
+
+
+BAD = {
+    "no script": ([], "Nothing"),
+    "an absent script": (["trainers/none.py"], "trainers/none.py"),
+    "no Python": (["{script}"], "cannot be run"),
+    "no recipe": (["tests/conftest.py"], "imports 0 modules"),
+    "an unknown flag": (["trainers/mnist.py", "--bogus"], "--bogus"),
+    "a wrong value": (["trainers/mnist.py", "--batch_size", "0"], "--batch_size"),
+    "no number of micro-batches": (["trainers/mnist.py", "--micro_batches", "auto"], "auto"),
+    "an uneven batch": (
+        ["trainers/mnist.py", "--strategy", "mirrored", "--batch_size", "31"],
+        "a multiple of 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "part"), BAD.values(), ids=BAD)
+def test_a_wrong_command_ends_with_one_sentence_and_exit_code_2(
+    arguments, part, script, data_dir, monkeypatch, capsys
+):
+    monkeypatch.chdir(ROOT)
+    wrong = script("what is this?")
+    flags = ["--dataset", "digits", "--data_dir", str(data_dir)] if arguments else []
+    assert audit.main([x.format(script=wrong) for x in arguments] + flags) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert (out, line[:7], line[-1]) == ("", "error: ", ".")
+    assert part in line
+
+
+def test_a_check_is_not_ok_for_a_difference_that_is_no_number():
+    nothing = {"loss": (float("nan"), 1.0), "weights": (2.0, 3.0)}
+    check = audit._to_rounding("x", nothing)
+    assert (check.ok, check.finding) == (False, "largest difference nan of loss, rounding: 1.0e+00")
+
+
+COMMANDS = {
+    "mnist": ("--virtual_devices", "2"),
+    "imagenet": ("--virtual_devices", "2", "--width", "0.015625"),
+}
+
+
+@pytest.fixture
+def command(data_dir, tmp_path):
+    """Runs Python in a process of its own in an empty folder, which stays empty."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "TFDS_DATA_DIR": str(data_dir),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    folder = tmp_path / "empty"
+    folder.mkdir()
+
+    def run(*arguments):
+        whole = [sys.executable, *map(str, arguments), "--dataset", "digits"]
+        done = subprocess.run(whole, cwd=folder, env=environment, capture_output=True, text=True)
+        assert not list(folder.iterdir())
+        return done
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "flags"), COMMANDS.items(), ids=COMMANDS)
+def test_the_trainers_pass(name, flags, command):
+    script = ROOT / "trainers" / f"{name}.py"
+    done = command("-m", "keras_elu.audit", script, "--strategy", "mirrored", *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    head, *lines = done.stdout.splitlines()
+    assert head.startswith(f"{name} on digits: 8 steps of ")
+    assert "replicas: 2" in head
+    assert len(lines) >= 8
+    assert all(line.endswith("  ok") for line in lines)
+
+
+SILENT = """
+from keras_elu.recipes import mnist
+from keras_elu.distributed import step
+step.summed = lambda context, tensors: tensors
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+def test_workers_that_do_not_talk_to_each_other_are_found(command, script):
+    launch = ["-m", "keras_elu.launch", "--workers", 2, "--restarts", 0]
+    done = command(*launch, ROOT / "keras_elu/audit.py", script(SILENT))
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("[0] ") for line in lines)
+    wrong = {line[4:].split("  ")[0] for line in lines if line.endswith("NOT OK")}
+    assert {WEIGHTS, METRICS, AFTERWARDS} <= wrong, done.stdout + done.stderr
+    assert MASKS not in wrong

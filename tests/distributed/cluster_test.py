@@ -1,0 +1,169 @@
+"""TF_CONFIG, the port, and the wait for the other workers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from keras_elu.distributed import cluster
+
+
+def config(jobs, kind="worker", index=0):
+    return json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})
+
+
+TWO = ["a:1", "b:2"]
+READ = {
+    "the first worker is the chief": (config({"worker": TWO}), ("a:1", "b:2"), 0),
+    "the second is not": (config({"worker": TWO}, index=1), ("a:1", "b:2"), 1),
+    "a chief comes first": (config({"worker": TWO, "chief": ["c:3"]}, "chief"), ("c:3", *TWO), 0),
+    "workers come after the chief": (
+        config({"worker": TWO, "chief": ["c:3"]}, index=1),
+        ("c:3", *TWO),
+        2,
+    ),
+    "an address of IPv6": (config({"worker": ["[::1]:4"]}), ("[::1]:4",), 0),
+}
+
+
+@pytest.mark.parametrize(("text", "workers", "index"), READ.values(), ids=READ)
+def test_a_cluster_is_read(text, workers, index, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    made = cluster.read()
+    assert (made.workers, made.index, made.chief) == (tuple(workers), index, index == 0)
+    assert made.address == workers[index]
+
+
+REFUSED = {
+    "absent": (None, "keras_elu.launch --workers N"),
+    "not JSON": ("{'cluster'", "not JSON"),
+    "no object": ("[1]", "not of the form"),
+    "no task": (json.dumps({"cluster": {"worker": TWO}}), "not of the form"),
+    "no cluster": (json.dumps({"task": {"type": "worker", "index": 0}}), "not of the form"),
+    "no number": (config({"worker": TWO}, index="0"), "not of the form"),
+    "no workers": (config({}), "no workers"),
+    "too large an index": (config({"worker": TWO}, index=2), "worker 2, but it has 2"),
+    "a negative index": (config({"worker": TWO}, index=-1), "worker -1"),
+    "no chief": (config({"worker": TWO}, "chief"), "chief 0, but it has 0"),
+    "two chiefs": (config({"chief": TWO}, "chief"), "2 chiefs"),
+    "an evaluator": (config({"worker": TWO}, "evaluator"), "'evaluator'"),
+    "parameter servers": (config({"worker": TWO, "ps": ["c:3"]}), "'ps'"),
+    "no list": (config({"worker": "a:1"}), "list of addresses"),
+    "no port": (config({"worker": ["a:1", "b"]}), "'b'"),
+    "no host": (config({"worker": [":1"]}), "':1'"),
+    "too large a port": (config({"worker": ["a:65536"]}), "65535"),
+    "a host without a name": (config({"worker": ["a..b:1"]}), "must be host:port"),
+    "no text": (config({"worker": [1]}), "worker 1"),
+    "one address twice": (config({"worker": ["a:1", "a:1"]}), "two workers at a:1"),
+    "chief and worker in one place": (config({"chief": ["a:1"], "worker": TWO}), "at a:1"),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_cluster_is_refused_with_one_sentence(text, part, monkeypatch):
+    if text is None:
+        monkeypatch.delenv("TF_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match="TF_CONFIG") as error:
+        cluster.read()
+    message = str(error.value)
+    assert part in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def free_ports(count):
+    servers = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+def local(count, index=0):
+    return cluster.Cluster(tuple(f"localhost:{port}" for port in free_ports(count)), index)
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1"])
+def test_a_port_in_use_is_refused_and_a_free_one_is_left_free(host):
+    with socket.create_server((host, 0)) as server:
+        port = server.getsockname()[1]
+        made = cluster.Cluster((f"localhost:{port}",), 0)
+        with pytest.raises(ValueError, match=f"port {port} .*in use"):
+            cluster.bounded_wait(made, 1).__enter__()
+    for _ in range(2):
+        with cluster.bounded_wait(made, 1):
+            pass
+
+
+def test_nobody_is_waited_for_when_all_are_there(capfd):
+    made = local(3)
+    servers = [socket.create_server(("", int(a.split(":")[1]))) for a in made.workers[1:]]
+    start = time.monotonic()
+    with cluster.bounded_wait(made, 60):
+        assert time.monotonic() - start < 2
+        port = int(made.address.rpartition(":")[2])
+        socket.create_server(("", port)).close()  # it is free for TensorFlow
+    for server in servers:
+        server.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_workers_that_come_one_by_one_meet():
+    made, met = local(3), []
+
+    def come(index):
+        with cluster.bounded_wait(cluster.Cluster(made.workers, index), 20):
+            # As TensorFlow does, it listens on the same port from here on.
+            port = int(made.workers[index].split(":")[1])
+            met.append((index, socket.create_server(("", port))))
+
+    threads = [threading.Thread(target=come, args=(index,)) for index in range(3)]
+    for thread in threads:
+        assert met == []
+        thread.start()
+        time.sleep(0.5)
+    for thread in threads:
+        thread.join()
+    assert sorted(index for index, _ in met) == [0, 1, 2]
+    for _, server in met:
+        server.close()
+
+
+def test_a_worker_that_does_not_come_is_named_with_exit_code_1(monkeypatch, capfd):
+    monkeypatch.setattr(cluster, "_SILENT", 0.2)
+    made = local(3)
+    with socket.create_server(("", int(made.workers[1].split(":")[1]))):
+        start = time.monotonic()
+        with pytest.raises(SystemExit) as stop, cluster.bounded_wait(made, 1):
+            raise AssertionError("not all have come")
+    assert 1 <= time.monotonic() - start < 3
+    absent = f"worker 2 ({made.workers[2]})"
+    assert stop.value.code.startswith(f"error: {absent} did not come within 1 s: ")
+    assert capfd.readouterr().err == f"waiting for {absent}, at most 1 s\n"
+
+
+HANGS = """
+import sys, tensorflow
+from keras_elu.distributed import cluster
+made = cluster.read()
+cluster._meet = lambda made, seconds: None  # the other came, and died before TensorFlow met it
+with cluster.bounded_wait(made, 3):
+    tensorflow.distribute.MultiWorkerMirroredStrategy()
+"""
+
+
+@pytest.mark.multiworker
+@pytest.mark.tensorflow
+def test_a_worker_that_dies_while_the_strategy_is_made_does_not_block_the_other():
+    environment = os.environ | {"TF_CONFIG": config({"worker": local(2).workers})}
+    command = [sys.executable, "-c", HANGS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "Timeout (0:00:03)!" in done.stderr
