@@ -3,10 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = runs/imagenet-digits
 BIN = .venv/bin
-# One more than there are cores: many tests wait for processes of their own.
+# The oldest Keras that is supported, in an environment of its own.
+OLDEST = 3.12.0
+# One process more than there are cores: many tests wait for processes that they start.
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
+PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-.PHONY: setup train test check bench tensorboard clean
+.PHONY: setup train test test-slow test-oldest check docs dist gpu bench tensorboard clean
 
 setup: .venv/everything
 
@@ -15,12 +18,29 @@ train: .venv/package
 	$(BIN)/python trainers/imagenet.py --strategy mirrored --virtual_devices 2 --dataset digits --run_dir $(RUN)
 
 test: .venv/everything
-	$(BIN)/python -m pytest -n $(PROCESSES)
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/everything test-oldest
+	$(PYTEST) -m slow
+
+# The layers, the networks and the step on the oldest Keras.
+test-oldest: .venv/oldest
+	.venv/oldest/bin/python -m pytest -n $(PROCESSES) -m "not slow and not multiworker" tests/distributed tests/layers tests/models
 
 check: .venv/everything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(MAKE) test
+	$(BIN)/mypy
+
+dist: .venv/everything
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+
+# What only GPUs can show; without one it says so and exits with 2.
+gpu: .venv/everything
+	$(BIN)/python benchmarks/gpu.py --check
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cuda]'
+	$(BIN)/python benchmarks/gpu.py
 
 bench: .venv/everything
 	$(BIN)/python benchmarks/layers.py
@@ -29,7 +49,7 @@ tensorboard: .venv/package
 	$(BIN)/python -m tensorboard.main --logdir runs
 
 clean:
-	rm -rf .venv
+	rm -rf .venv build dist
 
 .venv/package: setup.py requirements.lock
 	$(PYTHON) -m venv .venv
@@ -37,5 +57,11 @@ clean:
 	touch $@
 
 .venv/everything: .venv/package
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[plots,tests,tuning]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs,plots,tests,tuning]'
+	touch $@
+
+.venv/oldest: .venv/package
+	$(PYTHON) -m venv $@
+	grep -v '^keras==' requirements.lock > .venv/oldest.lock
+	.venv/oldest/bin/python -m pip install --quiet --constraint .venv/oldest.lock --editable '.[tests]' keras==$(OLDEST)
 	touch $@

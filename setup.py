@@ -19,7 +19,7 @@ setuptools.setup(
     package_data={"keras_elu": ["py.typed"]},
     install_requires=[
         "google-crc32c",  # the checksums of TFRecord files
-        "keras>=3.15,<3.16",
+        "keras>=3.12,<3.16",
         "numpy",
         "opencv-python-headless",  # resizes photographs, three times as fast as TensorFlow
         "pillow",
@@ -41,9 +41,11 @@ setuptools.setup(
         ],
         "tests": [
             "ai-edge-litert",
+            "build",
             "hypothesis",
             "jax",
             "mpmath",
+            "mypy",
             "onnx",
             "onnxruntime",
             "pytest",
@@ -56,6 +58,8 @@ setuptools.setup(
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

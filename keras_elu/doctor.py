@@ -201,7 +201,7 @@ def _for_input(found: Findings, dataset: data.Dataset) -> list[str]:
             "disk, and see what else its pipeline waits for."
         ]
     said = []
-    if not isinstance(dataset, data.datasets.InMemory):
+    if not isinstance(dataset, data.in_memory.InMemory):
         name = dataset.name
         if not re.search(r"_\d+(_raw)?$", name):
             said.append(
