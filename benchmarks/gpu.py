@@ -1,4 +1,4 @@
-"""Everything that only GPUs can show, as one table: the tests marked gpu, the audit, the benchmarks.
+"""Everything that only GPUs can show, as one table: tests marked gpu, the audit, the benchmarks.
 
     python benchmarks/gpu.py
 

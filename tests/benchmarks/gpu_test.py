@@ -16,5 +16,6 @@ def test_without_a_gpu_it_says_so_in_one_sentence_and_exits_with_2(tmp_path):
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
     assert not done.stdout
