@@ -21,6 +21,4 @@ history = model.fit(np.ones((8, 3)), np.ones((8, 1)), batch_size=4, verbose=0)
 assert len(history.history["loss"]) == 1
 
 activity = keras_elu.diagnostics.activity(network, np.zeros((2, 8, 8, 1), "float32"))
-print(
-    f"keras_elu {keras_elu.__version__}: {len(activity)} layers, loss {history.history['loss'][0]:.3f}"
-)
+print(f"keras_elu {keras_elu.__version__}: the activity of {len(activity)} layers")

@@ -1,8 +1,8 @@
 """All that is replaced in Keras although Keras does not offer it for replacement.
 
 Keras 3.12 to 3.15 have no public way to build a model for its data without reading a batch, to
-apply an optimizer to tensors on TensorFlow, or to see the single losses of `compile`. What is done instead
-is here and nowhere else, and only for the versions that the tests run on.
+apply an optimizer to tensors on TensorFlow, or to see the single losses of `compile`.
+What is done instead is here and nowhere else, and only for the versions that the tests run on.
 """
 
 import contextlib
