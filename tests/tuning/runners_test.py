@@ -1,0 +1,186 @@
+"""Trial runners, whose trials are small scripts with the behaviour of a trainer."""
+
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import keras_tuner
+import pytest
+
+from keras_elu.tuning import machines, oracles, outcomes, runners, shares
+
+# A trainer in a few lines. Its flags say, for each attempt at a run, how it ends.
+TRIAL = """
+import pathlib, os, signal, sys, time
+name, *flags = sys.argv[2:]
+run = pathlib.Path(flags.pop().removeprefix("--run_dir="))
+run.mkdir(exist_ok=True)
+attempt = len(list(run.glob("attempt-*")))
+(run / f"attempt-{attempt}").touch()
+how = flags[0].split("|")[attempt]
+kind, _, rest = how.partition(":")
+print("attempt", attempt, flush=True)
+if kind == "values":
+    rows = "".join(f"{epoch},{value}\\n" for epoch, value in enumerate(rest.split(",")))
+    (run / "history.csv").write_text("epoch,val_loss\\n" + rows)
+elif kind == "exit":
+    code, _, message = rest.partition(":")
+    print(message)
+    sys.exit(int(code))
+elif kind == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+elif kind == "hang":
+    time.sleep(1000)
+elif kind == "slow":
+    for i in range(8):
+        time.sleep(0.1)
+        (run / "events").write_text(str(i))
+    (run / "history.csv").write_text("epoch,val_loss\\n0,0.5\\n")
+"""
+
+
+class Oracle:
+    """Gives one trial, and keeps the reports; prunes when told to."""
+
+    def __init__(self, prune=None):
+        self.reports, self.ended, self._prune = [], [], prune
+
+    def create_trial(self, name):
+        hp = keras_tuner.HyperParameters()
+        status = "STOPPED" if self.ended else "RUNNING"
+        return keras_tuner.engine.trial.Trial(hp, "07", status)
+
+    def update_trial(self, trial_id, metrics, step=0):
+        if metrics:
+            self.reports.append((metrics, step))
+        status = "STOPPED" if (metrics, step) == self._prune else "RUNNING"
+        return keras_tuner.engine.trial.Trial(None, trial_id, status)
+
+    def end_trial(self, trial):
+        self.ended.append(trial.trial_id)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a trial whose runs behave as described, and returns its outcome and its runner."""
+    script = tmp_path / "trial.py"
+    script.write_text(TRIAL)
+    monkeypatch.setattr(runners, "_TRIAL", script)
+    monkeypatch.setattr(oracles, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(runners, "SILENCE", 0.5)
+
+    def run(*behaviours, oracle=None, stop=lambda: False):
+        runner = runners.TrialRunner(
+            oracle or Oracle(),
+            "runner-0",
+            shares.Share(None, {}),
+            recipe="any",
+            flags=lambda hp, number: [behaviours[number]],
+            runs=len(behaviours),
+            objective="val_loss",
+            trials=tmp_path,
+            stop=stop,
+        )
+        runner.start()
+        runner.join()
+        return outcomes.read(tmp_path, "07"), runner
+
+    return run
+
+
+CASES = {
+    "complete": (["values:0.5,0.25"], "complete", [0.25], None),
+    "several runs": (["values:0.5,0.25", "values:0.5,0.75"], "complete", [0.25, 0.75], None),
+    "a process that stopped and saved": (["exit:75|values:0.5"], "complete", [0.5], None),
+    "a killed process": (["kill|kill|values:0.5"], "complete", [0.5], None),
+    "a hanging process": (["hang|values:0.5"], "complete", [0.5], None),
+    "a slow process that writes": (["slow"], "complete", [0.5], None),
+    "a process that is always killed": (
+        ["|".join(["kill"] * 9)],
+        "failed",
+        [],
+        "its process was killed by SIGKILL, and died 5 times",
+    ),
+    "a process that always hangs": (
+        ["|".join(["hang"] * 9)],
+        "failed",
+        [],
+        "its process wrote nothing for 0.00833333 minutes, and died 5 times",
+    ),
+    "an error": (["exit:1:error: The disk is full."], "failed", [], "The disk is full."),
+    "an exception": (["exit:1:ValueError: 3"], "failed", [], "ValueError: 3"),
+    "a loss that is not finite": (["values:1,nan"], "failed", [], "its val_loss is not finite"),
+}
+
+
+@pytest.mark.parametrize(("behaviours", "status", "values", "reason"), CASES.values(), ids=CASES)
+def test_the_outcome_of_a_trial_is_that_of_its_processes(run, behaviours, status, values, reason):
+    outcome, runner = run(*behaviours)
+    assert runner.error is None
+    assert (outcome.status, list(outcome.values), outcome.reason) == (status, values, reason)
+    if values:
+        assert outcome.value == sum(values) / len(values)
+
+
+def test_epochs_of_the_first_run_and_means_of_runs_are_reported_once(run):
+    oracle = Oracle()
+    run("values:0.5,0.25", "values:0.5,0.75", "values:1,1", oracle=oracle)
+    means = [report for report in oracle.reports if oracles.MEAN in report[0]]
+    assert means == [({oracles.MEAN: 0.25}, 1), ({oracles.MEAN: 0.5}, 2)]
+    assert oracle.ended == ["07"]
+
+
+def test_a_trial_that_is_behind_after_a_run_is_pruned_without_another(run, tmp_path):
+    outcome, _ = run("values:0.5", "values:1", oracle=Oracle(prune=({oracles.MEAN: 0.5}, 1)))
+    assert (outcome.status, list(outcome.values)) == ("pruned", [0.5])
+    assert outcome.reason == "its mean of 1 was worse than the median of the others"
+    assert not (tmp_path / "07-2").exists()
+
+
+def test_a_wrong_command_line_ends_the_runner_and_not_the_trial(run, tmp_path):
+    outcome, runner = run("exit:2:error: --alpha is wrong.")
+    assert outcome is None
+    assert isinstance(runner.error, machines.CannotRun)
+    assert str(runner.error) == "--alpha is wrong."
+
+
+def test_a_runner_that_is_to_stop_lets_its_trial_save_and_leaves_no_outcome(run, tmp_path):
+    started = threading.Event()
+
+    def stop():
+        started_now = (tmp_path / "07.log").exists() and "attempt" in (
+            tmp_path / "07.log"
+        ).read_text()
+        if started_now:
+            started.set()
+        return started.is_set()
+
+    outcome, runner = run("hang", stop=stop)
+    assert (outcome, runner.error) == (None, None)
+
+
+def test_a_trial_of_a_dead_search_ends_even_before_it_has_imported_tensorflow():
+    command = [sys.executable, runners._TRIAL, "keras_elu.recipes.mnist", "07", "--no_such_flag"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.close()
+    assert process.wait(timeout=60) == -signal.SIGTERM
+    assert process.stderr.read() == b""
+
+
+def test_a_trial_finds_the_package_of_its_search_and_no_module_next_to_it(tmp_path):
+    command = [sys.executable, runners._TRIAL, "keras_elu.recipes.mnist", "07", "--no_such_flag"]
+    done = subprocess.run(
+        command,
+        stdin=threading_pipe(),
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "no_such_flag" in done.stderr.splitlines()[-1]
