@@ -73,7 +73,7 @@ class Search:
     def kill(self, name: str) -> bool:
         """Kills a process of the search, or a trial of any; returns whether there was one."""
         if name == "trial":
-            pids = [pid for process in self.processes.values() for pid in _children(process.pid)]
+            pids = [pid for process in self.processes.values() for pid in children(process.pid)]
             if not pids:
                 return False
             os.kill(random.choice(pids), signal.SIGKILL)
@@ -154,7 +154,7 @@ def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[di
         search.end()
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Returns the children of a process, of any of its threads."""
     tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
     try:

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import select
+import shlex
 import signal
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ from keras_elu.recipes import mnist
 from keras_elu.tuning import outcomes
 from keras_elu.tuning.config import parse
 from keras_elu.tuning.search import Search
+from tests.search_torture import children
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPACES = {"learning_rate": tuning.learning_rate, "alpha": tuning.alpha}
@@ -151,15 +154,34 @@ def test_a_folder_in_use_is_refused(flags, here):
         search([*flags, "--run_dir", "run"]).start()
 
 
-def start(here, *arguments):
+def start(here, *arguments, script=(ROOT / "tuning" / "mnist.py",)):
     return subprocess.Popen(
-        [sys.executable, ROOT / "tuning" / "mnist.py", *map(str, arguments)],
+        [sys.executable, *script, *map(str, arguments)],
         cwd=here,
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_until(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def ended(pid, seconds):
+    """Whether a process, which need not be a child, ends in time."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], seconds)[0])
+    finally:
+        os.close(process)
 
 
 def events(folder):
@@ -172,33 +194,26 @@ def shown_by_hparams(folder):
     return [plugin_data_pb2.HParamsPluginData.FromString(content) for content in contents]
 
 
-@pytest.mark.slow
-def test_a_stopped_search_resumes_and_keeps_the_best(flags, here):
-    command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
-    command += [
-        "--executions_per_trial",
-        2,
-        "--parallel_trials",
-        2,
-        "--seed",
-        3,
-        "--run_dir",
-        "run",
-    ]
+def test_a_stopped_search_resumes_and_keeps_the_best(flags, here, capsys):
+    command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2, "--seed", 3]
+    command += ["--executions_per_trial", 2, "--parallel_trials", 2, "--run_dir", "my run"]
     first = start(here, *command)
-    trials = here / "run" / "trials"
-    while first.poll() is None and not list(trials.glob("*/config.json")):
-        time.sleep(0.05)
+    trials = here / "my run" / "trials"
+    wait_until(lambda: first.poll() is not None or list(trials.glob("*/config.json")))
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate()
     assert first.returncode == os.EX_TEMPFAIL, out + err
     assert "Stopped and saved. Run the same command to resume." in err
-    for _ in range(2):  # the second time there is nothing to do
-        again = start(here, *command)
-        out, err = again.communicate()
-        assert again.returncode == 0, out + err
-        assert out.splitlines()[-1] == "  python trainers/mnist.py --config run/best.json"
-    assert "resuming after 2 of 2 trials" in out
+    again = start(here, *command)
+    out, err = again.communicate()
+    assert again.returncode == 0, out + err
+    printed = shlex.split(out.splitlines()[-1])
+    assert printed[:1] + printed[2:] == [sys.executable, "--config", "my run/best.json"]
+    assert (here / printed[1]).resolve() == ROOT / "trainers" / "mnist.py"
+    board = shlex.split(out.splitlines()[-3])
+    assert board[1:] == ["-m", "tensorboard.main", "--logdir", "my run/trials"]
+    tuning.main(mnist, **SPACES, arguments=[*map(str, command)])  # nothing is left to do
+    assert "resuming after 2 of 2 trials" in capsys.readouterr().out
     found = outcomes.read_all(trials)
     assert list(found) == ["0", "1"]
     for trial, outcome in found.items():
@@ -221,12 +236,12 @@ def test_a_stopped_search_resumes_and_keeps_the_best(flags, here):
         scalars = events(trials / run / "tensorboard" / metric.name.group).Tags()["tensors"]
         assert metric.name.tag in scalars
     best = min(found, key=lambda trial: found[trial].value)
-    held = json.loads((here / "run" / "best.json").read_text())
+    held = json.loads((here / "my run" / "best.json").read_text())
     assert held == outcomes.config(trials, best)
-    assert matplotlib.image.imread(here / "run" / "schedules.png").std() > 0.05
-    rows = (here / "run" / "trials.csv").read_text().splitlines()
+    assert matplotlib.image.imread(here / "my run" / "schedules.png").std() > 0.05
+    rows = (here / "my run" / "trials.csv").read_text().splitlines()
     assert [row.split(",")[:2] for row in rows[1:]] == [["0", "complete"], ["1", "complete"]]
-    training.main(mnist, ["--config", "run/best.json", *flags[2:], "--run_dir", "best"])
+    training.main(mnist, [*printed[2:], "--run_dir", "best"])
     assert (here / "best" / "result.json").exists()
 
 
@@ -245,8 +260,49 @@ def test_a_trial_whose_loss_is_not_finite_fails_with_a_reason_that_the_search_pr
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_no_trial_outlives_a_dead_search_and_the_same_command_resumes(number, flags, here):
+    command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
+    command += ["--executions_per_trial", 1, "--parallel_trials", 2, "--run_dir", "run"]
+    first = start(here, *command)
+    wait_until(lambda: first.poll() is not None or len(children(first.pid)) == 2)
+    trials = children(first.pid)
+    first.send_signal(number)
+    first.communicate()
+    assert [ended(pid, seconds=15) for pid in trials] == [True, True]
+    again = start(here, *command)
+    out, err = again.communicate()
+    assert again.returncode == 0, out + err
+    found = outcomes.read_all(here / "run" / "trials")
+    assert [outcome.status for outcome in found.values()] == ["complete", "complete"]
+
+
+@pytest.mark.slow
+def test_a_hanging_trial_is_killed_after_the_stated_time_and_resumed(flags, here):
+    """A real trial that is suspended, with half a minute instead of half an hour."""
+    code = (
+        "from keras_elu import tuning; from keras_elu.recipes import mnist; "
+        "from keras_elu.tuning import runners; runners.SILENCE = 30; "
+        "tuning.main(mnist, learning_rate=tuning.learning_rate, alpha=tuning.alpha)"
+    )
+    command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 1]
+    command += ["--executions_per_trial", 1, "--run_dir", "run"]
+    process = start(here, *command, script=["-c", code])
+    wait_until(lambda: process.poll() is not None or children(process.pid))
+    (pid,) = children(process.pid)
+    os.kill(pid, signal.SIGSTOP)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    assert ended(pid, seconds=0)
+    (outcome,) = outcomes.read_all(here / "run" / "trials").values()
+    assert (outcome.status, outcome.epochs) == ("complete", 2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "seed"), [("alone", 3), ("machines", 0)])
-def test_searches_whose_processes_are_killed_lose_no_trial(kind, seed, tmp_path):
+def test_searches_whose_processes_are_killed_lose_no_trial(kind, seed, tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy"):  # as on machines of a company; no proxy listens
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     results = tmp_path / "results.json"
     flags = ["--kind", kind, "--searches", "1", "--trials", "2", "--seed", str(seed)]
     command = [sys.executable, "-m", "tests.search_torture", *flags, "--results", results]
