@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from keras_elu import tuning
 from keras_elu.recipes import mnist
 from keras_elu.tuning import tuner_internals
 
+ROOT = pathlib.Path(__file__).parents[2]
 SPACES = {"learning_rate": tuning.learning_rate, "alpha": tuning.alpha}
 pytestmark = pytest.mark.tensorflow
 
@@ -28,14 +30,30 @@ def test_a_missing_extra_is_named_in_one_sentence(module, monkeypatch, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+SCRIPTS = {
+    "benchmarks/schedules.py": ("scipy", "tuning", ["mnist", "runs/none"]),
+    "docs/figures.py": ("matplotlib", "plots", []),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_without_its_extra_ends_with_one_sentence(script, monkeypatch, capsys):
+    module, extra, arguments = SCRIPTS[script]
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    said = f"{end.value.code} {capsys.readouterr().err}"
+    assert f"error: {module} is missing: pip install '.[{extra}]' installs it." in said
+
+
 def test_the_scripts_import_and_help_without_the_extra(tmp_path):
-    root = pathlib.Path(__file__).parents[2]
     code = (
         "import runpy, sys; sys.modules |= dict.fromkeys(['keras_tuner', 'scipy', 'matplotlib']); "
-        f"sys.argv[1:] = ['--help']; runpy.run_path({str(root / 'tuning' / 'mnist.py')!r}, "
+        f"sys.argv[1:] = ['--help']; runpy.run_path({str(ROOT / 'tuning' / 'mnist.py')!r}, "
         "run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--parallel_trials" in done.stdout
 
