@@ -176,7 +176,7 @@ def ratio(row, others):
 def report(rows):
     limits = [row for row in rows if row["contestant"] in LIMITS]
     peers = [row for row in rows if row["contestant"] in PEERS]
-    print(f"\n{'images for each second of a core':<50}{'of decoding':>13}{'to the best peer':>21}")
+    print(f"\n{'images per core and second':<50}{'of decoding':>13}{'to the best peer':>21}")
     print(f"{'':<39}{'median [min, max]':<22}{'alone':>6}{'same files':>13}{'whole':>8}", end="")
     print(f"{'images/s':>10}{'GB':>6}")
     for row in rows:

@@ -116,7 +116,7 @@ def turns(network):
 
     with tempfile.TemporaryDirectory() as folder:
         default, look = board(f"{folder}/default"), board(f"{folder}/look", 1 + steps)
-        contestants = {"without": None, "default": default, "with a look": look}
+        contestants = {"without": None, "default": default, "with histograms": look}
         for watching in contestants.values():
             turn(watching)  # compiles
         taken = {name: [] for name in contestants}
@@ -150,7 +150,7 @@ def main():
             f"{spread(longer, '+.2%')}; inside it {spread(inside, '.2%')}"
         )
         print(
-            f"    a look takes {spread(looks, '.1f')} ms; one every 100 steps "
+            f"    a histogram takes {spread(looks, '.1f')} ms; one every 100 steps "
             f"{spread(of_each, '.2%')}"
         )
     record = environment.describe() | {

@@ -12,11 +12,15 @@ from keras_elu.tuning import oracles, tuner_internals
 
 _ENVIRONMENT = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
-_PATIENCE = 3600  # seconds in which a chief may be started again
+_PATIENCE = 3600  # seconds to wait for a chief to be started again
 
 
 class CannotRun(Exception):
     """No trial can run, for a reason that is not in the trial."""
+
+
+class Interrupted(Exception):
+    """The search is to stop while its chief does not answer."""
 
 
 class RemoteOracle:
@@ -27,10 +31,11 @@ class RemoteOracle:
     Args:
         oracle: A local oracle of the same kind.
         folder: Folder of the search.
+        stop: Returns whether to stop.
     """
 
-    def __init__(self, oracle: keras_tuner.Oracle, folder: pathlib.Path):
-        self._client = tuner_internals.client(oracle, folder)
+    def __init__(self, oracle: keras_tuner.Oracle, folder: pathlib.Path, stop: Callable[[], bool]):
+        self._client, self._stopping = tuner_internals.client(oracle, folder), stop
 
     def create_trial(self, *arguments):
         return self._ask(self._client.create_trial, *arguments)
@@ -47,6 +52,8 @@ class RemoteOracle:
             try:
                 return call(*arguments, **named)  # waits for a connection
             except grpc.RpcError as error:
+                if self._stopping():
+                    raise Interrupted from error
                 if time.monotonic() > deadline:
                     raise CannotRun("The chief has not answered for an hour.") from error
                 time.sleep(oracles.HEARTBEAT)

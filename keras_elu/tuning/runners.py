@@ -99,6 +99,8 @@ class TrialRunner(threading.Thread):
                         return
                     outcomes.write(self._trials, trial.trial_id, outcome)
                 self._oracle.end_trial(trial)
+        except machines.Interrupted:
+            return
         except Exception as error:
             self.error = error
 
@@ -189,8 +191,10 @@ class TrialRunner(threading.Thread):
                     hung = True
                     process.kill()
         finally:
-            process.stdin.close()
-            if process.poll() is None:
+            process.stdin.close()  # a process that is still running saves and ends
+            try:
+                process.wait(_TO_SAVE)
+            except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 

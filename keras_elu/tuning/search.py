@@ -234,7 +234,7 @@ class Search:
     def _runners(self, stop: Callable[[], bool]) -> list[runners.TrialRunner]:
         oracle, prefix = self._oracle, "runner"
         if self.role == "worker":
-            oracle = machines.RemoteOracle(oracle, self.folder)
+            oracle = machines.RemoteOracle(oracle, self.folder, stop)
             prefix = os.environ["KERASTUNER_TUNER_ID"]
         return [
             runners.TrialRunner(

@@ -21,6 +21,7 @@ if not keras_tuner.__version__.startswith("1.4."):
 
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial, TrialStatus
+from keras_tuner.src.distribute import oracle_client
 from keras_tuner.src.engine import conditions
 
 from keras_elu import files
@@ -34,6 +35,10 @@ _NO_LIMIT = 2**31 - 1
 # `Parent.to_proto` in keras-tuner 1.4.8 still has a debugging `print`, which would write every
 # condition of the search space to the terminal of the chief and its workers.
 conditions.print = lambda *_: None
+
+# Seconds of a request to the chief. keras-tuner would wait for an hour in a single one, deaf to
+# signals. A request that is repeated has the same answer.
+oracle_client.TIMEOUT = 30
 
 
 class RestartableOracle:

@@ -69,10 +69,9 @@ def test_a_worker_reaches_its_chief_where_a_proxy_is_set_that_does_not_listen(
     wait_until_it_listens(machines.address())
     for variable in ("http_proxy", "https_proxy", "grpc_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.setattr(oracle_client, "TIMEOUT", 30)  # it would wait for an hour
     monkeypatch.setattr(machines, "_PATIENCE", 0)
     cluster("worker-1")
-    remote = machines.RemoteOracle(oracle, tmp_path)
+    remote = machines.RemoteOracle(oracle, tmp_path, lambda: False)
     trial = remote.create_trial("worker-1-0")
     assert (trial.trial_id, trial.status) == ("0", "RUNNING")
     assert remote.update_trial("0", {"val_loss": 0.5}, step=1).status == "RUNNING"
@@ -87,4 +86,13 @@ def test_a_chief_that_never_answers_ends_the_worker_with_a_sentence(cluster, tmp
     cluster("worker-1")
     oracle = keras_tuner.oracles.RandomSearchOracle("val_loss", 3)
     with pytest.raises(machines.CannotRun, match="has not answered for an hour"):
-        machines.RemoteOracle(oracle, tmp_path).create_trial("worker-1-0")
+        machines.RemoteOracle(oracle, tmp_path, lambda: False).create_trial("worker-1-0")
+
+
+def test_a_worker_that_is_to_stop_does_not_wait_for_its_chief(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle_client, "TIMEOUT", 0.2)
+    cluster("worker-1")
+    oracle = keras_tuner.oracles.RandomSearchOracle("val_loss", 3)
+    remote = machines.RemoteOracle(oracle, tmp_path, stop=lambda: True)
+    with pytest.raises(machines.Interrupted):
+        remote.create_trial("worker-1-0")

@@ -1,9 +1,12 @@
 """Trial runners, whose trials are small scripts with the behaviour of a trainer."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import time
+import types
 
 import pytest
 from keras_tuner import HyperParameters
@@ -19,6 +22,7 @@ run = pathlib.Path(flags.pop().removeprefix("--run_dir="))
 run.mkdir(exist_ok=True)
 attempt = len(list(run.glob("attempt-*")))
 (run / f"attempt-{attempt}").touch()
+(run / "hanging").unlink(missing_ok=True)
 how = flags[0].split("|")[attempt]
 kind, _, rest = how.partition(":")
 print("attempt", attempt, flush=True)
@@ -32,11 +36,16 @@ elif kind == "exit":
 elif kind == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 elif kind == "hang":
+    (run / "hanging").touch()
     time.sleep(1000)
+elif kind == "save":  # at the end of stdin, as trial.py does
+    sys.stdin.read()
+    (run / "saved").touch()
 elif kind == "slow":
-    for i in range(8):
-        time.sleep(0.1)
-        (run / "events").write_text(str(i))
+    for i in range(25):
+        time.sleep(0.02)
+        with (run / "events").open("a") as file:
+            file.write(".")
     (run / "history.csv").write_text("epoch,val_loss\\n0,0.5\\n")
 """
 
@@ -68,7 +77,18 @@ def run(tmp_path, monkeypatch):
     script.write_text(TRIAL)
     monkeypatch.setattr(runners, "_TRIAL", script)
     monkeypatch.setattr(oracles, "HEARTBEAT", 0.05)
-    monkeypatch.setattr(runners, "SILENCE", 0.5)
+    hours = itertools.count()
+
+    def monotonic():
+        """A clock that moves only while a process hangs, and with every word of a slow one."""
+        events = tmp_path / "07" / "events"
+        if (tmp_path / "07" / "hanging").exists():
+            return 3600.0 * next(hours)
+        return 100.0 * events.stat().st_size if events.exists() else 0.0
+
+    monkeypatch.setattr(
+        runners, "time", types.SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
+    )
 
     def run(*behaviours, oracle=None, stop=lambda: False):
         runner = runners.TrialRunner(
@@ -106,7 +126,7 @@ CASES = {
         ["|".join(["hang"] * 9)],
         "failed",
         [],
-        "its process wrote nothing for 0.00833333 minutes, and died 5 times",
+        "its process wrote nothing for 30 minutes, and died 5 times",
     ),
     "an error": (["exit:1:error: The disk is full."], "failed", [], "The disk is full."),
     "an exception": (["exit:1:ValueError: 3"], "failed", [], "ValueError: 3"),
@@ -150,6 +170,18 @@ def test_a_runner_that_is_to_stop_lets_its_trial_save_and_leaves_no_outcome(run,
     outcome, runner = run("hang", stop=lambda: log.exists() and log.stat().st_size > 0)
     assert (outcome, runner.error) == (None, None)
     assert log.read_text() == "attempt 0\n"
+
+
+def test_a_runner_whose_oracle_fails_lets_its_trial_save(run, tmp_path):
+    class Absent(Oracle):
+        def update_trial(self, trial_id, metrics, step=0):
+            if not (tmp_path / "07.log").read_text():
+                return super().update_trial(trial_id, metrics, step)
+            raise machines.Interrupted
+
+    outcome, runner = run("save", oracle=Absent())
+    assert (outcome, runner.error) == (None, None)
+    assert (tmp_path / "07" / "saved").exists()
 
 
 TRAINER = [sys.executable, runners._TRIAL, "keras_elu.recipes.mnist", "07", "--no_such_flag"]
