@@ -97,7 +97,8 @@ def _costs(group: Group, accuracy: float | None):
     def result(key):
         return group.numbers(lambda run: run.result and run.result.get(key))
 
-    yield "images/s", runs.spread(result("images_per_second"), "{:,.0f}".format)
+    speeds = group.numbers(lambda run: run.images_per_second)
+    yield "images/s", runs.spread(speeds, "{:,.0f}".format)
     yield "time", runs.spread(result("seconds"), duration)
     hours = group.numbers(lambda run: run.device_hours)
     yield "device-hours", runs.spread(hours, runs.form("device-hours", hours))
@@ -112,7 +113,10 @@ def _costs(group: Group, accuracy: float | None):
 
 
 def _explained(accuracy: float | None) -> str:
-    sentence = "A device-hour is one hour of one GPU, or of one worker without a GPU."
+    sentence = (
+        "Images/s are medians over the epochs. A device-hour is one hour of one GPU, or of one "
+        "worker without a GPU."
+    )
     if accuracy is not None:
         sentence += (
             f" Time and steps to {accuracy:.1%} count up to the end of the first epoch with that "

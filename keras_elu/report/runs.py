@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-ACCURACY = "val_accuracy"
+ACCURACY, SPEED = "val_accuracy", "images_per_second"
 _NO_METRICS = ("epoch", "seconds")
 
 
@@ -37,6 +37,12 @@ class SavedRun:
         if self.result is None:
             return None
         return self.result["seconds"] * self.result.get("devices", 1) / 3600
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Median over the epochs, so that a pause in one of them does not count."""
+        speeds = [row[SPEED] for row in self.history if not math.isnan(row.get(SPEED, math.nan))]
+        return statistics.median(speeds) if speeds else None
 
     def first(self, accuracy: float) -> dict[str, float] | None:
         """Returns epochs, steps and seconds up to the first epoch with this validation accuracy."""
@@ -169,7 +175,7 @@ def metrics(groups: Sequence[Group]) -> list[str]:
 
     def place(metric):
         name = metric.removeprefix("val_")
-        return name == "images_per_second", "loss" not in name, name, metric
+        return name == SPEED, "loss" not in name, name, metric
 
     return sorted(found, key=place)
 

@@ -25,16 +25,18 @@ def make(folder, activation, seed, complete=True):
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "environment.json").write_text(json.dumps(environment))
     accuracies = ACCURACIES[activation, seed]
+    speeds = [1000 + 200 * seed, 3, 1100 + 200 * seed]  # the second epoch had a pause
     columns = "epoch,loss,accuracy,val_loss,val_accuracy,images_per_second,seconds"
     rows = [
-        f"{epoch},{1 / (epoch + 1)},{accuracy},{2 / (epoch + 1)},{accuracy},100,{60 * (epoch + 1)}"
-        for epoch, accuracy in enumerate(accuracies)
+        f"{epoch},{1 / (epoch + 1)},{accuracy},{2 / (epoch + 1)},{accuracy},{speed},"
+        f"{60 * (epoch + 1)}"
+        for epoch, (accuracy, speed) in enumerate(zip(accuracies, speeds, strict=True))
     ]
     (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n")
     if complete:
         of = {"accuracy": accuracies[-1], "loss": 0.5 + seed}
         result = {"test": of, "validation": of, "steps": 30, "epochs": 3, "devices": 2}
-        result |= {"images_per_second": 1000.0 + 200 * seed, "seconds": 180.0}
+        result |= {"images_per_second": 9.0, "seconds": 180.0}  # the mean suffers from it
         (folder / "result.json").write_text(json.dumps(result))
     return folder
 
