@@ -1,11 +1,12 @@
 """keras-tuner's oracles, made to lose no trial.
 
-An oracle draws the hyper-parameters of trials and learns from their outcomes. When a worker of
-keras-tuner's own dies, its trial stays RUNNING for ever, and the other workers exit before it could
-be given to them (https://github.com/keras-team/keras-tuner/issues/915). Here the trial of a silent
-worker goes to the next one that asks, workers exit only after the last trial has ended, and one
-file holds the whole state. The outcome of a trial is read from a file of its own, so that a trial
-ends once, even if two workers report its end.
+An oracle draws the hyper-parameters of trials and learns from their outcomes. Its workers are those
+that ask it for trials; here these are trial runners, on any machine. When a worker of keras-tuner
+dies, its trial stays RUNNING for ever, and the other workers exit before they could take it over
+(https://github.com/keras-team/keras-tuner/issues/915). Here the trial of a silent worker goes to
+the next one that asks, workers exit only after the last trial has ended, and one file holds the
+whole state. The outcome of a trial is read from a file of its own, so that a trial ends once, even
+if two workers report its end.
 """
 
 import math

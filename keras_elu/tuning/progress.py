@@ -26,7 +26,7 @@ class Progress:
             desc="trials",
             bar_format="{desc} {n_fmt}/{total_fmt} |{bar:20}|{postfix}",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=sys.stderr is None or not sys.stderr.isatty(),
         )
 
     def update(self) -> None:

@@ -70,3 +70,14 @@ def test_a_resumed_search_counts_earlier_trials_but_not_their_time(clock, capsys
     expected = "trial 2 complete  (best 0.25 of trial 1; 3/4, 00:40 left)\n"
     assert capsys.readouterr().out == expected
     shown.close()
+
+
+def test_a_search_with_a_closed_stderr_prints_its_lines(clock, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)  # as Python sets it
+    ended = {}
+    shown = start(ended)
+    ended["0"] = complete(0.5)
+    clock[0] = 1
+    shown.update()
+    assert capsys.readouterr().out.startswith("trial 0 complete  (best 0.5 of trial 0; 1/4, ")
+    shown.close()
