@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from keras_elu import data, training, tuning
 from keras_elu.recipes import mnist
-from keras_elu.tuning import outcomes
+from keras_elu.tuning import oracles, outcomes, runners
 from keras_elu.tuning.config import parse
 from keras_elu.tuning.search import Search
 from tests.search_torture import children
@@ -243,6 +243,24 @@ def test_a_stopped_search_resumes_and_keeps_the_best(flags, here, capsys):
     assert [row.split(",")[:2] for row in rows[1:]] == [["0", "complete"], ["1", "complete"]]
     training.main(mnist, [*printed[2:], "--run_dir", "best"])
     assert (here / "best" / "result.json").exists()
+
+
+def test_a_search_whose_trials_all_fail_ends_with_the_first_reason(
+    flags, here, monkeypatch, capsys
+):
+    trial = here / "trial.py"
+    trial.write_text("import sys; sys.exit('error: The loss of step 3 is not finite.')")
+    monkeypatch.setattr(runners, "_TRIAL", trial)
+    monkeypatch.setattr(oracles, "HEARTBEAT", 0.05)
+    with pytest.raises(SystemExit) as end:
+        tuning.main(mnist, **SPACES, arguments=[*flags, "--max_trials", "2", "--run_dir", "run"])
+    assert end.value.code == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    reason = "error: no trial is complete: trial 0: The loss of step 3 is not finite."
+    assert said.err.splitlines()[-1] == reason
+    assert not (here / "run" / "best.json").exists()
+    assert (here / "run" / "trials.csv").read_text().count("failed") == 2
 
 
 @pytest.mark.slow
