@@ -36,7 +36,8 @@ setuptools.setup(
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "plots": ["matplotlib"],
         "tuning": [
-            "keras-tuner>=1.4.8",
+            "keras-tuner>=1.4.8,<1.5",
+            "matplotlib",  # draws the schedules of a search
             "scipy",  # needed, not declared, by keras-tuner's BayesianOptimization
         ],
         "tests": [

@@ -1,10 +1,10 @@
-"""What checkpoints cost: steps of the CIFAR network with one after each step, and without.
+"""The cost of checkpoints: steps of the CIFAR network with a checkpoint after each, and without.
 
     python benchmarks/checkpoints.py
 
-The two take turns in one process, ten steps at a time. By what a step with a checkpoint takes
-longer, one checkpoint costs: the copy, and the share of the cores that writing takes in the
-background. Over 100 steps that is its cost with `--checkpoint_every 100`. Appends a JSON line to
+The two take turns in one process, ten steps at a time. The difference per step is the cost of one
+checkpoint: the copy of the weights, and the cores that writing takes in the background. Divided by
+100 steps, it is the cost of `--checkpoint_every 100`. Appends a JSON line to
 benchmarks/results/checkpoints.jsonl.
 """
 
@@ -23,7 +23,7 @@ STEPS, BATCH = 10, 100
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each contestant")
     rounds = parser.parse_args().rounds
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -49,7 +49,7 @@ def main():
             self.end = time.perf_counter()
 
     def milliseconds(folder=None):
-        """What a step takes, the first of the turn left out."""
+        """Returns the time of a step, without the first of the turn."""
         clock = Clock()
         callbacks = [clock]
         if folder:

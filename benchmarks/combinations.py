@@ -1,14 +1,14 @@
-"""What works, and is exact: every strategy x precision x XLA x micro-batches x steps an execution.
+"""Exactness of all combinations: strategy x precision x XLA x micro-batches x steps_per_execution.
 
-    python benchmarks/combinations.py           # DistributedModel: all 72 must hold
-    python benchmarks/combinations.py --stock   # keras.Model on the same 72
+    python benchmarks/combinations.py           # DistributedModel: all 72 cells must pass
+    python benchmarks/combinations.py --stock   # keras.Model on the same 72 cells
 
-Each cell trains a small network with `fit`, the last batch of an epoch being uneven, and compares
-its weights with those of the plain run: stock Keras, one replica, no XLA, the same precision. It
-holds if the largest difference is rounding: at most four times that by which rounding has moved the
-plain run from the same run in float64. Stock Keras has no micro-batches: it accumulates as many
-gradients, of batches as much smaller. Prints the table, writes it to benchmarks/results, and ends
-with 1 if a cell of DistributedModel does not hold.
+Each cell trains a small network with `fit`, with an uneven last batch in each epoch, and compares
+its weights with those of a plain run: stock Keras, one replica, no XLA, the same precision. A cell
+passes if the largest difference is rounding: at most four times the difference between the plain
+run and the same run in float64. Stock Keras has no micro-batches; it accumulates the gradients of
+as many smaller batches instead. Prints the table and writes it to benchmarks/results. The exit code
+is 1 if a cell of DistributedModel fails.
 """
 
 import argparse
@@ -28,38 +28,40 @@ STRATEGIES = {"default": 1, "mirrored": 1, "multiworker": 2}  # processes
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 CELLS = list(itertools.product(PRECISIONS, (False, True), (1, 4), (1, 8)))
 RESULTS = pathlib.Path(__file__).parent / "results"
-EXAMPLES, BATCH, EPOCHS = 153, 16, 2  # 10 steps an epoch, the last of 9 examples
-SECONDS = 900  # a strategy may take
+EXAMPLES, BATCH, EPOCHS = 153, 16, 2  # 10 steps in an epoch, the last with 9 examples
+SECONDS = 900  # for a strategy
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stock", action="store_true", help="keras.Model instead")
+    parser.add_argument(
+        "--stock", action="store_true", help="keras.Model instead of DistributedModel"
+    )
     parser.add_argument("--results", default=RESULTS, help="folder for the table")
     parser.add_argument("--process", choices=STRATEGIES, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=pathlib.Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.process:
-        for row in train(asked.process, asked.stock, asked.plain):
+    arguments = parser.parse_args()
+    if arguments.process:
+        for row in train(arguments.process, arguments.stock, arguments.plain):
             print(json.dumps(row), flush=True)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         plain = pathlib.Path(folder, "plain.npz")
-        table = [row for name in STRATEGIES for row in start(name, asked.stock, plain)]
-    name = "stock" if asked.stock else "distributed"
+        table = [row for name in STRATEGIES for row in start(name, arguments.stock, plain)]
+    name = "stock" if arguments.stock else "distributed"
     lines = ",\n ".join(map(json.dumps, table))
-    path = pathlib.Path(asked.results, f"combinations_{name}.json")
+    path = pathlib.Path(arguments.results, f"combinations_{name}.json")
     path.write_text(f"[{lines}]\n", encoding="utf-8")
     print(markdown(table))
     held = sum(row["holds"] for row in table)
     print(f"\n{held} of {len(table)} hold.")
-    return 0 if asked.stock or held == len(table) == len(STRATEGIES) * len(CELLS) else 1
+    return 0 if arguments.stock or held == len(table) == len(STRATEGIES) * len(CELLS) else 1
 
 
 def start(strategy: str, stock: bool, plain: pathlib.Path) -> list[dict]:
-    """Trains the cells of a strategy in processes of their own; returns what the first reports."""
+    """Trains the cells of a strategy in new processes, and returns the rows of the first."""
     command = [sys.executable, __file__, "--process", strategy, "--plain", plain]
     command += ["--stock"] if stock else []
     environments = [os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}]
@@ -101,7 +103,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def train(name: str, stock: bool, plain_runs: pathlib.Path):
-    """Yields the row of each cell of a strategy; the first does the plain runs and keeps them."""
+    """Yields the row of each cell of a strategy; the first strategy saves the plain runs."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -124,7 +126,7 @@ def train(name: str, stock: bool, plain_runs: pathlib.Path):
     start = None
 
     def weights(model, strategy, precision, micro_batches=1, **arguments):
-        """Trains a network and returns its weights in one row."""
+        """Trains a network and returns its weights as one vector."""
         nonlocal start
         keras.config.set_dtype_policy(precision)
         batch = BATCH
@@ -186,14 +188,14 @@ def train(name: str, stock: bool, plain_runs: pathlib.Path):
             )
             row["difference"] = difference(got, plain[precision])
             row["holds"] = row["difference"] <= row["bound"]
-        except Exception as error:  # whatever stock Keras raises is the finding
+        except Exception as error:  # an exception of stock Keras is a result
             first = str(error).partition("\n")[0]
             row |= {"error": f"{type(error).__name__}: {first}", "holds": False}
         yield row
 
 
 def markdown(table: list[dict]) -> str:
-    """Returns the table: a row for each strategy and precision, a column for all else."""
+    """Returns the table, with a row for each strategy and precision."""
     columns = list(itertools.product((False, True), (1, 4), (1, 8)))
 
     def cell(row):

@@ -1,14 +1,15 @@
-"""What it costs to watch a run: steps with TensorBoard's callback, and without.
+"""The cost of watching a run: steps with the TensorBoard callback, and without.
 
     python benchmarks/monitoring.py
 
-For a small network of dense layers, whose steps are so short that all counts, and for the CIFAR
-network; a turn of the first is an epoch of MNIST. The contestants take turns in one process, in any
-order: the bar alone, the bar with TensorBoard as a run has it by default, and with a look into the
-layers. A turn is timed from the end of its first step to the end of its epoch, when all is written.
-What the callback costs is told twice: by how much longer the steps of a round take, and, since that
-drowns in the noise of short turns, by the time spent inside the callback. A look takes what the
-callback takes longer with it. Appends a JSON line to benchmarks/results/monitoring.jsonl.
+The networks are a small one of dense layers, whose short steps make every cost visible, with turns
+of one epoch of MNIST, and the CIFAR network. Three contestants take turns in one process, in random
+order: the progress bar alone, the bar with TensorBoard's defaults, and the same with a histogram of
+the layers. A turn counts from the end of its first step to the end of its epoch, when everything is
+written. The cost of the callback is measured twice: as the difference between the steps of a round,
+and, because noise hides that in short turns, as the time spent inside the callback. The cost of a
+histogram is the difference in the time inside the callback. Appends a JSON line to
+benchmarks/results/monitoring.jsonl.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import time
 import tqdm
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "monitoring.jsonl"
-# The factory in keras_elu.models and its arguments, the batch, the steps of a turn after the first,
+# The factory in keras_elu.models, its arguments, the batch, the steps of a turn after the first,
 # and the turns of each contestant.
 NETWORKS = {
     "mlp": ("mnist_mlp", {"input_shape": (28, 28, 1), "classes": 10}, 64, 859, 31),
@@ -34,7 +35,7 @@ NETWORKS = {
 
 
 def turns(network):
-    """Returns for each turn the milliseconds of a step and those inside, by contestant."""
+    """Returns, by contestant and turn, the milliseconds of a step and those in the callback."""
     import keras
     import tensorflow as tf
 
@@ -58,7 +59,7 @@ def turns(network):
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch == 0:
-                gc.collect()  # of what a run does once, at its start
+                gc.collect()  # garbage of the start, which happens once in a run
                 self.begin = time.perf_counter()
 
         def on_epoch_end(self, epoch, logs=None):
@@ -102,7 +103,7 @@ def turns(network):
         )
 
     def turn(watching=None):
-        """Milliseconds of a step, and of them those inside the callback."""
+        """Returns the milliseconds of a step, and those of them inside the callback."""
         clock = Clock()
         callbacks = [Progress(batch, 1 + steps, 1), clock]
         if watching is not None:
@@ -115,7 +116,7 @@ def turns(network):
 
     with tempfile.TemporaryDirectory() as folder:
         default, look = board(f"{folder}/default"), board(f"{folder}/look", 1 + steps)
-        contestants = {"without": None, "default": default, "with a look": look}
+        contestants = {"without": None, "default": default, "with histograms": look}
         for watching in contestants.values():
             turn(watching)  # compiles
         taken = {name: [] for name in contestants}
@@ -149,7 +150,7 @@ def main():
             f"{spread(longer, '+.2%')}; inside it {spread(inside, '.2%')}"
         )
         print(
-            f"    a look takes {spread(looks, '.1f')} ms; one every 100 steps "
+            f"    a histogram takes {spread(looks, '.1f')} ms; one every 100 steps "
             f"{spread(of_each, '.2%')}"
         )
     record = environment.describe() | {

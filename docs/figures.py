@@ -6,20 +6,27 @@ python docs/figures.py
 import csv
 import pathlib
 import statistics
+import sys
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
 import keras_elu
+from keras_elu import commands
+
+try:
+    commands.require("matplotlib", extra="plots")
+    import matplotlib.pyplot as plt
+except ValueError as error:
+    sys.exit(f"error: {error}")
 
 DOCS = pathlib.Path(__file__).parent
 COLOURS = {"elu": "#d1495b", "leaky_relu": "#edae49", "relu": "#00798c"}
 
 
 def gradient():
-    """The gradient in bfloat16, of Keras's layer and of ours, next to the exact one."""
+    """Draws the bfloat16 gradient of Keras's layer, of this package's, and the exact one."""
     x = tf.cast(tf.linspace(-12.0, -3.0, 4000), "bfloat16")
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     exact = np.exp(x.numpy().astype(np.float64))
@@ -49,7 +56,7 @@ def gradient():
 
 
 def curves():
-    """Training loss of the paper's MNIST network by activation: mean and range over seeds."""
+    """Draws the training loss of the paper's MNIST network: mean and range over the seeds."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for activation, colour in COLOURS.items():
         runs = [read(path) for path in sorted((DOCS / "results").glob(f"mnist-{activation}-*.csv"))]
@@ -75,9 +82,9 @@ def curves():
 
 
 def activity():
-    """Mean activation of each layer of the paper's MNIST network: mean and range over seeds.
+    """Draws the mean activation of each layer of the same network: mean and range over the seeds.
 
-    docs/results/mnist-activity.csv has the latest `activation_mean` and `saturated_share` of
+    docs/results/mnist-activity.csv has the last `activation_mean` and `saturated_share` of
     `trainers/mnist.py --learning_rate 0.01 --epochs 6 --histograms_every 100 --activation ... `.
     """
     with (DOCS / "results" / "mnist-activity.csv").open() as file:

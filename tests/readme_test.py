@@ -6,7 +6,7 @@ import re
 import pytest
 
 from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
-from keras_elu.tuning import search
+from keras_elu.tuning.config import SearchConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
 RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
@@ -45,7 +45,7 @@ def test_every_flag_it_names_is_one():
     )
     code = "".join((ROOT / path).read_text(encoding="utf-8") for path in commands)
     of_others = {"help", *re.findall(r'add_argument\(\s*"--(\w+)"', code)}
-    of_others |= set(search.Options.__dataclass_fields__)
+    of_others |= set(SearchConfig.__dataclass_fields__)
     flags = set(re.findall(r"--(\w+)", README))
     assert {"strategy", "config", "resize"} <= flags
     assert flags <= of_trainers | of_others

@@ -1,13 +1,13 @@
-"""Searches of which processes are killed at random moments, and which must lose no trial.
+"""Searches whose processes are killed at random moments, and which must lose no trial.
 
 python -m tests.search_torture --kind alone --searches 20
 
-A search over the schedules of trainers/mnist.py on the embedded digits. Of the kind "alone" it is
-one process with two workers, of which it itself or a trial is killed; of the kind "machines" it is
-keras-tuner's chief and two workers, each a process of its own, of which any, or a trial, is killed.
-What was killed is started again with the same command, but a worker only by half a chance while
-the other one lives. In the end all processes must have ended by themselves with 0, every trial must
-have ended once, and nothing may be left running. Ends with 1 if not, and leaves the folder.
+Each search is one over the schedules of trainers/mnist.py on the embedded digits. With --kind alone
+it is one process with two parallel trials; with --kind machines it is keras-tuner's chief and two
+workers, each a process of its own. Any of these processes, or a trial, is killed. A killed process
+is started again with the same command; a worker only every other time, if the other worker is
+alive. In the end every process must have exited with 0, every trial must have ended once, and
+nothing may be running. Otherwise the exit code is 1, and the folder stays.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from keras_elu import data, environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXECUTIONS = 2  # of each trial
-HUNG = 300  # seconds after which a search is given up
+HUNG = 300  # seconds before a search counts as hung
 CHIEF, WORKERS = "chief", ("worker-one", "worker-two")
 
 
@@ -57,7 +57,7 @@ class Search:
     def start(self, name: str) -> None:
         command, variables = list(map(str, self._command)), {}
         if self._alone:
-            command += ["--workers", "2"]
+            command += ["--parallel_trials", "2"]
         else:
             variables = {
                 "KERASTUNER_TUNER_ID": name,
@@ -73,7 +73,7 @@ class Search:
     def kill(self, name: str) -> bool:
         """Kills a process of the search, or a trial of any; returns whether there was one."""
         if name == "trial":
-            pids = [pid for process in self.processes.values() for pid in _children(process.pid)]
+            pids = [pid for process in self.processes.values() for pid in children(process.pid)]
             if not pids:
                 return False
             os.kill(random.choice(pids), signal.SIGKILL)
@@ -84,14 +84,14 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether all have ended."""
+        """Whether all processes have ended."""
         for name, process in self.processes.items():
             if process.poll() is not None:
                 self.codes[name] = process.returncode
         return len(self.codes) == len(self.processes)
 
     def problems(self, trials: int) -> list[str]:
-        """Returns what should not be."""
+        """Returns everything that is wrong after the search."""
         found = [f"{name} ended with {code}" for name, code in self.codes.items() if code]
         held = json.loads((self.run / "oracle.json").read_text())["trials"]
         if len(held) != trials or any(trial["status"] != "COMPLETED" for trial in held):
@@ -102,7 +102,7 @@ class Search:
             path = self.run / "trials" / trial["trial_id"]
             outcome = json.loads(path.with_suffix(".json").read_text())
             ends = path.with_suffix(".log").read_text(errors="replace").count("Everything is in")
-            if outcome["status"] not in ("complete", "stopped", "failed"):
+            if outcome["status"] not in ("complete", "pruned", "failed"):
                 found.append(f"{path.name}: {outcome}")
             if outcome["status"] == "complete" and (ends, outcome["epochs"]) != (EXECUTIONS, 6):
                 found.append(f"{path.name} ended {ends} times, with {outcome['epochs']} epochs")
@@ -113,7 +113,7 @@ class Search:
         for log in self._folder.glob("*.txt"):
             lines = log.read_text(errors="replace").splitlines()
             if said := {"constant", "cosine", "knots", "linear"}.intersection(lines):
-                found.append(f"{log.name} has keras-tuner's conditions: {said}")
+                found.append(f"{log.name} contains keras-tuner's debugging print: {said}")
         if left := _processes_of(self.run):
             found.append(f"still running: {left}")
         return found
@@ -125,7 +125,7 @@ class Search:
 
 
 def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[dict, list[str]]:
-    """Does a search with one to three kills; returns what happened, and what should not have."""
+    """Runs a search with one to three kills; returns their counts, and all that is wrong."""
     dice = random.Random(f"{kind} {seed}")
     folder.mkdir()
     search, counts = Search(kind, trials, seed, folder), collections.Counter()
@@ -139,7 +139,7 @@ def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[di
                 break
             name = dice.choice([n for n in (*search.processes, "trial") if n not in search.codes])
             killed = search.kill(name)
-            while name == "trial" and not killed and not search.over:  # none has begun yet
+            while name == "trial" and not killed and not search.over:  # no trial has started yet
                 time.sleep(0.1)
                 killed = search.kill(name)
             counts[f"kills of a {name.partition('-')[0]}"] += killed
@@ -154,8 +154,8 @@ def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[di
         search.end()
 
 
-def _children(pid: int) -> list[int]:
-    """Processes that a process has started, from any of its threads."""
+def children(pid: int) -> list[int]:
+    """Returns the children of a process, of any of its threads."""
     tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
     try:
         return [int(child) for task in tasks for child in task.read_text().split()]
@@ -164,7 +164,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _processes_of(run: pathlib.Path) -> list[str]:
-    """Command lines of processes that name a folder, after a moment in which they may end."""
+    """Returns the command lines that name a folder, once they have had five seconds to end."""
     for _ in range(50):
         found = []
         for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
@@ -191,19 +191,23 @@ def main() -> int:
     )
     parser.add_argument("--kind", choices=("alone", "machines"), required=True)
     parser.add_argument("--searches", type=int, required=True, metavar="N")
-    parser.add_argument("--trials", type=int, default=4, metavar="N", help="of each (default: 4)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first one")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at once (default: 1)")
-    parser.add_argument("--results", type=pathlib.Path, help="file that gets a line of JSON")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--trials", type=int, default=4, metavar="N", help="of each search (default: 4)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first search")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="searches at a time (default: 1)"
+    )
+    parser.add_argument("--results", type=pathlib.Path, help="file to append a line of JSON to")
+    arguments = parser.parse_args()
     home = pathlib.Path(tempfile.mkdtemp(prefix="search-torture-"))
     os.environ |= {"PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(home / "data")}
     data.load("digits", data_dir=home / "data")
     counts, bad, began = collections.Counter(), {}, time.monotonic()
-    seeds = range(asked.seed, asked.seed + asked.searches)
-    with concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool:
+    seeds = range(arguments.seed, arguments.seed + arguments.searches)
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         futures = {
-            pool.submit(torture, asked.kind, asked.trials, seed, home / str(seed)): seed
+            pool.submit(torture, arguments.kind, arguments.trials, seed, home / str(seed)): seed
             for seed in seeds
         }
         for future in tqdm.tqdm(concurrent.futures.as_completed(futures), total=len(futures)):
@@ -213,17 +217,17 @@ def main() -> int:
                 bad[futures[future]] = problems
                 print(f"{home / str(futures[future])}:", *problems, sep="\n  ", flush=True)
     summary = {
-        "kind": asked.kind,
-        "searches": asked.searches,
-        "complete": asked.searches - len(bad),
-        "trials": asked.trials,
+        "kind": arguments.kind,
+        "searches": arguments.searches,
+        "complete": arguments.searches - len(bad),
+        "trials": arguments.trials,
         **counts,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "environment": environment.describe(),
     }
     print(*(f"{k}: {v}" for k, v in summary.items() if k != "environment"), sep="\n")
-    if asked.results:
-        environment.append(asked.results, summary)
+    if arguments.results:
+        environment.append(arguments.results, summary)
     if not bad:
         shutil.rmtree(home)
     return 1 if bad else 0

@@ -1,6 +1,6 @@
-"""Searches schedules for the paper's networks of 11 and 18 convolutions, or a residual one.
+"""Searches schedules for the paper's networks of 11 and 18 convolutions, or a residual network.
 
-python tuning/cifar.py --dataset cifar10 --epochs 10 --tuner hyperband --workers 4
+python tuning/cifar.py --dataset cifar10 --epochs 10 --tuner hyperband --parallel_trials 4
 """
 
 from keras_elu import tuning

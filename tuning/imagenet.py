@@ -1,6 +1,6 @@
 """Searches schedules for the paper's network of 15 layers.
 
-python tuning/imagenet.py --dataset imagenet2012 --epochs 18 --tuner hyperband --workers 8
+python tuning/imagenet.py --dataset imagenet2012 --epochs 18 --tuner hyperband --parallel_trials 8
 """
 
 from keras_elu import tuning

@@ -1,6 +1,6 @@
 """Searches schedules for the paper's network of 8 layers of 128 units.
 
-python tuning/mnist.py --dataset digits --max_trials 20 --workers 2
+python tuning/mnist.py --dataset digits --max_trials 20 --parallel_trials 2
 """
 
 from keras_elu import tuning

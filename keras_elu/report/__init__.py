@@ -1,1 +1,1 @@
-"""Compares runs: `python -m keras_elu.report RUN [RUN ...]`."""
+"""A report that compares runs: `python -m keras_elu.report RUN [RUN ...]`."""

@@ -2,8 +2,8 @@
 
 python -m keras_elu.report runs/a runs/b runs/c
 
-Runs whose configurations differ in the seed only count as one. Writes pictures of all curves, and a
-page, index.html, that holds everything in one file and needs no network.
+Runs that differ only in their seed form one group. The report is one page, index.html, which needs
+no network, and the pictures of its curves. Folders without a completed epoch are left out.
 """
 
 import argparse
@@ -11,21 +11,23 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_elu.commands import Parser
+from keras_elu.commands import Parser, require
 from keras_elu.files import aside
 from keras_elu.report import runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what a command line describes, and returns the exit code: 2 if it is wrong.
+    """Runs the command and returns its exit code: 2 for a wrong command line.
 
     Args:
         arguments: The command line. None: the process's own.
     """
     try:
-        options = _parse(arguments)
-        found = [runs.read(path) for path in dict.fromkeys(options.runs)]
-        page = write(found, options.out, options.accuracy)
+        parsed = _parse(arguments)
+        found, left_out = runs.read_all(parsed.runs)
+        for line in left_out:
+            print(f"left out: {line}", file=sys.stderr)
+        page = write(found, parsed.out, parsed.accuracy)
     except ValueError as error:
         print("error:", error, file=sys.stderr)
         return 2
@@ -34,23 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(
-    found: Sequence[runs.Run], folder: pathlib.Path, accuracy: float | None = None
+    found: Sequence[runs.SavedRun], folder: pathlib.Path, accuracy: float | None = None
 ) -> pathlib.Path:
-    """Writes pictures and page, and returns the path of the page.
+    """Writes the pictures and the page, and returns the path of the page.
 
     Args:
         found: The runs.
-        folder: The folder, which is made.
-        accuracy: Validation accuracy to which time and steps are counted. None: that which all
-            runs have reached, rounded down to a percent.
+        folder: The folder; it is made if it does not exist.
+        accuracy: Validation accuracy for "time to" and "steps to". None: the highest accuracy that
+            all runs have reached, rounded down to a percent.
 
     Raises:
-        ValueError: With one sentence, if the folder cannot be written, or matplotlib is missing.
+        ValueError: With one sentence, if the folder cannot be written or matplotlib is missing.
     """
-    try:
-        from keras_elu.report import charts, page
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error.name} is missing: pip install '.[plots]' has it.") from error
+    require("matplotlib", extra="plots")
+    from keras_elu.report import charts, page
+
     groups = runs.grouped(found)
     accuracy = runs.common_accuracy(groups) if accuracy is None else accuracy
     try:
@@ -76,19 +77,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=pathlib.Path,
         default=pathlib.Path("report"),
         metavar="FOLDER",
-        help="where pictures and page come to lie (default: report)",
+        help="folder for the page and its pictures (default: report)",
     )
     parser.add_argument(
         "--accuracy",
-        type=_share,
-        metavar="SHARE",
-        help="validation accuracy, such as 0.97, to which time and steps are counted (default: "
-        "that which all runs have reached)",
+        type=_fraction,
+        metavar="FRACTION",
+        help="validation accuracy, such as 0.97, for the time and steps to reach it (default: the "
+        "highest that all runs have reached)",
     )
     return parser.parse_args(arguments)
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most 1, not {text}")

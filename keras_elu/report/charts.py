@@ -1,4 +1,4 @@
-"""Curves of groups of runs, as pictures for light and for dark pages."""
+"""Curves of groups of runs, as pictures for light and dark pages."""
 
 import pathlib
 import statistics
@@ -14,23 +14,23 @@ import matplotlib.ticker
 from keras_elu.files import aside
 from keras_elu.report.runs import Group
 
-# For the lines of groups; they can be told apart by the colour-blind, on black and on white.
+# Of the groups, in their order; distinct for the colour-blind, on black and on white.
 COLOURS = (
     *("#0f8b8d", "#d1495b", "#d99a2b", "#7b6fd0"),
     *("#4c9f4c", "#b0703c", "#4f83cc", "#8c8c8c"),
 )
 _INK = {"light": "#1f2328", "dark": "#e6e6e6"}
-_LOGARITHMIC = 5  # a factor between the ends of a loss from which on its axis is logarithmic
+_LOGARITHMIC = 5  # the axis of a loss whose ends differ by more than this factor is logarithmic
 
 
 def draw(metric: str, groups: Sequence[Group], path: pathlib.Path, theme: str) -> None:
-    """Draws mean and range over the seeds, against the epoch.
+    """Draws the mean and the range over the seeds, by epoch.
 
     Args:
         metric: A column of the histories.
-        groups: What is compared.
-        path: The PNG.
-        theme: Of the page, "light" or "dark".
+        groups: The groups to compare.
+        path: The PNG file.
+        theme: Theme of the page, "light" or "dark".
     """
     ink = _INK[theme]
     style = {name: ink for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")}
@@ -69,7 +69,7 @@ def draw(metric: str, groups: Sequence[Group], path: pathlib.Path, theme: str) -
 
 
 def title(metric: str) -> str:
-    """Returns what a column of the histories is called.
+    """Returns the title of a column of the histories.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The page that compares runs: one file, which needs no network and no script."""
+"""The page that compares runs: one file, without scripts, which needs no network."""
 
 import base64
 import html
@@ -44,9 +44,9 @@ def write(groups: Sequence[Group], pictures: dict[str, dict[str, pathlib.Path]],
     """Returns the page.
 
     Args:
-        groups: What is compared.
-        pictures: Of each metric the picture for light and the one for dark pages.
-        accuracy: The validation accuracy to which time and steps are counted, or None.
+        groups: The groups to compare.
+        pictures: For each metric its pictures, by theme.
+        accuracy: Validation accuracy for "time to" and "steps to"; None leaves these columns out.
     """
     count = sum(len(group.runs) for group in groups)
     configs = [group.config for group in groups]
@@ -83,11 +83,11 @@ def write(groups: Sequence[Group], pictures: dict[str, dict[str, pathlib.Path]],
 
 
 def _results(group: Group):
-    finished = [run.result for run in group.runs if run.result is not None]
-    yield "runs", _finished(len(finished), len(group.runs))
+    results = [run.result for run in group.runs if run.result is not None]
+    yield "runs", _complete(len(results), len(group.runs))
     for split in ("test", "validation"):
-        for metric in dict.fromkeys(m for result in finished for m in result[split]):
-            values = [result[split][metric] for result in finished if metric in result[split]]
+        for metric in dict.fromkeys(m for result in results for m in result[split]):
+            values = [result[split][metric] for result in results if metric in result[split]]
             values = [value for value in values if value is not None]
             name = f"{split} {metric.replace('_', ' ')}"
             yield name, runs.spread(values, runs.form(metric, values))
@@ -97,7 +97,8 @@ def _costs(group: Group, accuracy: float | None):
     def result(key):
         return group.numbers(lambda run: run.result and run.result.get(key))
 
-    yield "images/s", runs.spread(result("images_per_second"), "{:,.0f}".format)
+    speeds = group.numbers(lambda run: run.images_per_second)
+    yield "images/s", runs.spread(speeds, "{:,.0f}".format)
     yield "time", runs.spread(result("seconds"), duration)
     hours = group.numbers(lambda run: run.device_hours)
     yield "device-hours", runs.spread(hours, runs.form("device-hours", hours))
@@ -112,18 +113,21 @@ def _costs(group: Group, accuracy: float | None):
 
 
 def _explained(accuracy: float | None) -> str:
-    sentence = "A device-hour is an hour of one GPU, or of one worker that has none."
+    sentence = (
+        "Images/s are medians over the epochs. A device-hour is one hour of one GPU, or of one "
+        "worker without a GPU."
+    )
     if accuracy is not None:
         sentence += (
-            f" Time and steps to {accuracy:.1%} are those at the end of the first epoch whose "
-            "validation accuracy is as high."
+            f" Time and steps to {accuracy:.1%} count up to the end of the first epoch with that "
+            "validation accuracy."
         )
     return f"<p>{sentence}</p>"
 
 
-def _run(run: runs.Run) -> list[tuple[str, str]]:
+def _run(run: runs.SavedRun) -> list[tuple[str, str]]:
     devices = run.environment.get("accelerators") or [run.environment.get("processor")]
-    state = "finished" if run.result is not None else f"{len(run.history)} epochs so far"
+    state = "complete" if run.result is not None else f"{len(run.history)} epochs so far"
     return [
         ("folder", _text(run.path)),
         ("seed", _text(run.config.get("seed"))),
@@ -141,7 +145,7 @@ def _named(groups: Sequence[Group], number: int, cells: list[tuple[str, str]]):
 
 
 def _table(rows: list[list[tuple[str, str]]]) -> str:
-    """A table of rows of named cells, the first of which is the row's heading."""
+    """Returns a table; a row is a list of named cells, whose first is its heading."""
     columns = list(dict.fromkeys(name for row in rows for name, _ in row))
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
     lines = []
@@ -171,7 +175,7 @@ def _picture(metric: str, of: dict[str, pathlib.Path]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as it is read best.
+    """Returns a time in the unit that is easiest to read.
 
     Example:
 
@@ -184,8 +188,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def _finished(finished: int, of: int) -> str:
-    return str(of) if finished == of else f"{finished} of {of} finished"
+def _complete(complete: int, runs: int) -> str:
+    return str(runs) if complete == runs else f"{complete} of {runs} complete"
 
 
 def _plural(count: int, noun: str) -> str:

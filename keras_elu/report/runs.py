@@ -1,4 +1,4 @@
-"""What the folders of runs hold, put together by configuration."""
+"""Reads the folders of runs, and groups runs by configuration."""
 
 import csv
 import dataclasses
@@ -9,20 +9,20 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-ACCURACY = "val_accuracy"
+ACCURACY, SPEED = "val_accuracy", "images_per_second"
 _NO_METRICS = ("epoch", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """One run, finished or not.
+class SavedRun:
+    """A run as its folder describes it, complete or not.
 
     Args:
-        path: Its folder.
-        config: Its configuration.
-        environment: Where it ran.
-        history: Its metrics by epoch.
-        result: What came of it; None as long as it has not ended.
+        path: The folder.
+        config: Content of config.json.
+        environment: Content of environment.json.
+        history: Metrics by epoch.
+        result: Content of result.json; None until the run is complete.
     """
 
     path: pathlib.Path
@@ -33,13 +33,19 @@ class Run:
 
     @property
     def device_hours(self) -> float | None:
-        """Hours that it took, times the number of GPUs, or of workers where it had none."""
+        """Hours of the run times its GPUs, or times its workers if it had no GPU."""
         if self.result is None:
             return None
         return self.result["seconds"] * self.result.get("devices", 1) / 3600
 
+    @property
+    def images_per_second(self) -> float | None:
+        """Median over the epochs, so that a pause in one of them does not count."""
+        speeds = [row[SPEED] for row in self.history if not math.isnan(row.get(SPEED, math.nan))]
+        return statistics.median(speeds) if speeds else None
+
     def first(self, accuracy: float) -> dict[str, float] | None:
-        """Returns the first epoch with this validation accuracy: epochs, steps and seconds."""
+        """Returns epochs, steps and seconds up to the first epoch with this validation accuracy."""
         row = next((r for r in self.history if r.get(ACCURACY, -math.inf) >= accuracy), None)
         if row is None:
             return None
@@ -51,66 +57,91 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs whose configurations differ in the seed only.
+    """Runs that differ only in their seed.
 
     Args:
-        name: In what it differs from the other groups.
-        runs: The runs, by seed.
+        name: The fields that differ from the other groups, with their values.
+        runs: The runs, in the order of their seeds.
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[SavedRun, ...]
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration that its runs share, without the seed."""
+        """The configuration of its runs, without the seed."""
         return _without_seed(self.runs[0])
 
-    def numbers(self, of: Callable[[Run], float | None]) -> list[float]:
-        """Returns a number of each run that has it."""
+    def numbers(self, of: Callable[[SavedRun], float | None]) -> list[float]:
+        """Returns a number of each run, without the runs for which it is None."""
         return [number for run in self.runs if (number := of(run)) is not None]
 
     def curve(self, metric: str) -> list[list[float]]:
-        """Returns for each epoch the values that its runs have."""
+        """Returns the values of the runs for each epoch."""
         columns = [[row[metric] for row in run.history if metric in row] for run in self.runs]
         longest = max(map(len, columns))
         return [[column[i] for column in columns if i < len(column)] for i in range(longest)]
 
 
-def read(path: pathlib.Path) -> Run:
-    """Returns the run of a folder.
+def read_all(paths: Sequence[pathlib.Path]) -> tuple[list[SavedRun], list[str]]:
+    """Returns the runs of some folders, and a line for each folder that is left out.
+
+    A folder is left out if it has no config.json, like that of a search, or if its run has not
+    completed an epoch. A folder that is given by several paths counts once.
 
     Raises:
-        ValueError: With one sentence, if the folder is not that of a run.
+        ValueError: With one sentence, if a folder does not exist or is damaged, or no run is left.
     """
+    found, left_out, unique = [], [], {}
+    for path in paths:
+        unique.setdefault(path.resolve(), path)
+    for path in unique.values():
+        if not path.exists():
+            raise ValueError(f"{path} does not exist.")
+        if not (path / "config.json").exists():
+            left_out.append(f"{path} is not the folder of a run.")
+        elif not (rows := _history(path)):
+            left_out.append(f"{path} is a run that has not completed an epoch yet.")
+        else:
+            found.append(_read(path, rows))
+    if not found:
+        raise ValueError(f"There is nothing to compare: {left_out[0]}")
+    return found, left_out
+
+
+def _history(path: pathlib.Path) -> list[dict[str, float]]:
+    """Returns the metrics by epoch of a folder."""
+    try:
+        with (path / "history.csv").open(newline="", encoding="utf-8") as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is a run with a damaged history.csv ({error}).") from error
+
+
+def _read(path: pathlib.Path, history: list[dict[str, float]]) -> SavedRun:
     try:
         config, environment = (
             json.loads((path / f"{name}.json").read_text(encoding="utf-8"))
             for name in ("config", "environment")
         )
-        with (path / "history.csv").open(newline="", encoding="utf-8") as file:
-            rows = [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
         result = path / "result.json"
         result = json.loads(result.read_text(encoding="utf-8")) if result.exists() else None
     except OSError as error:
-        raise ValueError(
-            f"{path} is not the folder of a run that has done an epoch: {error.filename} cannot be "
-            f"read ({error.strerror})."
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds a file of a run that is damaged ({error}).") from error
-    if not rows:
-        raise ValueError(f"{path} is of a run that has not done an epoch yet.")
-    return Run(path, config, environment, rows, result)
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is a run with a damaged file ({error}).") from error
+    return SavedRun(path, config, environment, history, result)
 
 
-def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Returns the runs by configuration, in the order of the first of each.
+def grouped(runs: Sequence[SavedRun]) -> list[Group]:
+    """Returns the runs in groups, in the order of their first runs.
 
     Example:
 
     >>> runs = [
-    ...     Run(pathlib.Path("a"), {"activation": name, "alpha": 1.0, "seed": seed}, {}, [], None)
+    ...     SavedRun(pathlib.Path("a"), {"activation": name, "seed": seed}, {}, [], None)
     ...     for name, seed in (("elu", 1), ("relu", 0), ("elu", 0))
     ... ]
     >>> [(group.name, [run.config["seed"] for run in group.runs]) for group in grouped(runs)]
@@ -126,7 +157,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def differing(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns the fields in which configurations differ.
+    """Returns the fields that differ between configurations.
 
     Example:
 
@@ -138,19 +169,19 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def metrics(groups: Sequence[Group]) -> list[str]:
-    """Returns the columns of the histories that are curves, losses first, the speed last."""
+    """Returns the columns of the histories to draw, losses first, the speed last."""
     rows = (row for group in groups for run in group.runs for row in run.history)
     found = {key for row in rows for key in row} - set(_NO_METRICS)
 
     def place(metric):
         name = metric.removeprefix("val_")
-        return name == "images_per_second", "loss" not in name, name, metric
+        return name == SPEED, "loss" not in name, name, metric
 
     return sorted(found, key=place)
 
 
 def common_accuracy(groups: Sequence[Group]) -> float | None:
-    """Returns the validation accuracy that every run has reached, rounded down to a percent."""
+    """Returns the highest accuracy that every run has reached, rounded down to a percent."""
     runs = [run for group in groups for run in group.runs]
     best = [max((row.get(ACCURACY, -1) for row in run.history), default=-1) for run in runs]
     least = math.floor(100 * min(best)) / 100
@@ -158,7 +189,7 @@ def common_accuracy(groups: Sequence[Group]) -> float | None:
 
 
 def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
-    """Returns the mean, and with several values the standard deviation of a sample.
+    """Returns the mean and, for several values, the standard deviation of the sample.
 
     Example:
 
@@ -171,18 +202,18 @@ def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {form(statistics.stdev(values))}"
 
 
-def _without_seed(run: Run) -> dict[str, Any]:
+def _without_seed(run: SavedRun) -> dict[str, Any]:
     return {key: value for key, value in run.config.items() if key != "seed"}
 
 
-def _name(run: Run, fields: Sequence[str]) -> str:
+def _name(run: SavedRun, fields: Sequence[str]) -> str:
     if not fields:
         return f"{run.config.get('recipe')} on {run.config.get('dataset')}"
     return ", ".join(f"{field} {run.config.get(field)}" for field in fields)
 
 
 def form(metric: str, values: Sequence[float]) -> Callable[[float], str]:
-    """Returns how values are written: accuracies in percent, others to 4 digits of the greatest.
+    """Returns how to write values: accuracies in percent, others with 4 digits of the largest.
 
     Example:
 

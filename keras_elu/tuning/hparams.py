@@ -1,6 +1,6 @@
-"""What TensorBoard's HParams dashboard shows of a search: a row for every trial.
+"""The search in TensorBoard's HParams dashboard: one row for every trial.
 
-The trainings of a trial, which write their own parts of it, are one row.
+The runs of a trial write their own values there, under the name of the trial.
 """
 
 import pathlib
@@ -14,12 +14,12 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 
 def describe(trials: pathlib.Path, hp: keras_tuner.HyperParameters, objective: str) -> None:
-    """Says once, for all trials, in which flags they differ and by which metric they are compared.
+    """Writes the columns of the dashboard, once: the flags that differ, and the objective.
 
     Args:
         trials: The folder of the trials.
-        hp: The hyper-parameters; of knots, which are one flag, those with a number.
-        objective: Metric of the history.
+        hp: The hyper-parameters. Knots, which are numbered, are one flag.
+        objective: Metric of the history, such as "val_loss".
     """
     if list(trials.glob("events.out.tfevents.*")):
         return

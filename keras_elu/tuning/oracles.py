@@ -1,209 +1,161 @@
 """keras-tuner's oracles, made to lose no trial.
 
-An oracle draws the hyper-parameters of trials and learns from what came of them. Those of
-keras-tuner leave the trial of a worker that died RUNNING for ever, send the other workers home
-meanwhile (https://github.com/keras-team/keras-tuner/issues/915), and are saved in many files, of
-which a kill can leave one cut short. Here a trial that nobody works on is given to the next worker
-who asks, nobody is sent home before all trials have ended, and one file, written aside, holds all.
-What came of a trial is read from its own file, so that a trial has one end, whoever reports it.
+An oracle draws the hyper-parameters of trials and learns from their outcomes. Its workers are those
+that ask it for trials; here these are trial runners, on any machine. When a worker of keras-tuner
+dies, its trial stays RUNNING for ever, and the other workers exit before they could take it over
+(https://github.com/keras-team/keras-tuner/issues/915). Here the trial of a silent worker goes to
+the next one that asks, workers exit only after the last trial has ended, and one file holds the
+whole state. The outcome of a trial is read from a file of its own, so that a trial ends once, even
+if two workers report its end.
 """
 
-import contextlib
-import io
-import json
 import math
 import pathlib
 import statistics
-import sys
 import threading
 import time
 
 import keras_tuner
-from keras_tuner.engine import trial as trial_module
 
-from keras_elu import files
-from keras_elu.tuning import outcomes
+from keras_elu.tuning import outcomes, tuner_internals
+from keras_elu.tuning.tuner_internals import COMPLETED, IDLE, RUNNING, STOP
 
-HEARTBEAT = 1.0  # seconds from one word to the oracle to the next
+HEARTBEAT = 1.0  # seconds between two messages to the oracle
 
-# Seconds after which a worker that says nothing is taken for dead; workers say something each
-# second. One that was only slow is not harmed: its run folder is locked until its trial has ended.
+# Seconds of silence after which a worker counts as dead; workers report every second. If it was
+# only slow, no harm is done: the folder of its run stays locked until its process has ended.
 LEASE = 20
 TRIALS = 20
-RUNNING, IDLE, STOPPED, COMPLETED, INVALID = "RUNNING", "IDLE", "STOPPED", "COMPLETED", "INVALID"
-# Metric: the mean objective of a trial's trainings that have ended, whose number is the step.
+# Metric in a report: the mean objective over the runs of a trial that have ended.
 MEAN = "mean"
-_COMPARED = 5  # complete trials that a median is of
-_UNTOUCHED = 1 / 3  # of its epochs a trial is let train, whatever the others did
-_FOR_EVER = 2**31 - 1  # attempts and failures in a row, which are no reason to give up
+_COMPARED = 5  # complete trials that a median needs
+_GRACE = 1 / 3  # of its epochs, in which no trial is pruned
 
 
-class _Kept:
+class _Oracle(tuner_internals.RestartableOracle):
     """What all oracles here have in common.
 
     Attributes:
-        over: Whether every trial has ended, and no more will be drawn.
+        ended: Outcomes of the trials that have ended, by the names of the trials.
+        over: Whether every trial has ended and no more will be drawn.
     """
 
-    def keep_in(self, folder: pathlib.Path, epochs: int) -> None:
-        """Says where the state lies, and goes on from what lies there."""
-        self._file, self._trials, self._epochs = folder / "oracle.json", folder / "trials", epochs
+    def open(self, folder: pathlib.Path, epochs: int) -> None:
+        """Sets the folder of the state, and continues from the state in it."""
+        self._trials, self._epochs = folder / "trials", epochs
         self._mutex = threading.RLock()
-        self._heard, self._curves, self._asked = {}, {}, {}
-        self.tuner_ids.add(self)  # keras-tuner's server stops once nobody is left here
-        self._failing = self.over = False
-        self.verbose = 0
-        self.max_retries_per_trial = self.max_consecutive_failed_trials = _FOR_EVER
-        if self._file.exists():
-            state = json.loads(self._file.read_text(encoding="utf-8"))
-            trials = [trial_module.Trial.from_state(state) for state in state["trials"]]
-            self.trials = {trial.trial_id: trial for trial in trials}
-            self.set_state(state["oracle"])
-            # keras-tuner saves an end before it takes the trial from its worker. Those that run
-            # stay with their workers, who may be alive, and otherwise are soon taken for dead.
-            self.ongoing_trials = {
-                worker: trial
-                for worker, trial in self.ongoing_trials.items()
-                if trial.status == RUNNING
-            }
+        self._reported = {}  # by trial, when its worker reported on it
+        self._seen = {}  # by worker, when it asked or reported
+        self._curves = {}  # by trial, the objective by epoch
+        self.over = False
+        self.restore(folder / "oracle.json")
         self.ended = {n: o for n, o in outcomes.read_all(self._trials).items() if n in self.trials}
 
-    def save(self):
-        """Stores all; what the disk refuses is stored with the next change."""
-        state = {
-            "oracle": self.get_state(),
-            "trials": [trial.get_state() for trial in self.trials.values()],
-        }
-        try:
-            with files.aside(self._file) as path:
-                path.write_text(json.dumps(state), encoding="utf-8")
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                print(
-                    f"{self._file} could not be written ({error.strerror}): the search goes on, "
-                    "and it will be later",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            self._failing = True
-
-    def reload(self):
-        """Does nothing, as `_save_trial`: the one file holds all."""
-
-    def _save_trial(self, trial):
-        pass
-
     def create_trial(self, tuner_id):
-        """Returns a trial to run, or one that says to ask again, or to go home."""
+        """Returns a trial to run, or one whose status says to ask again, IDLE, or to exit, STOP."""
         with self._mutex:
             now = time.monotonic()
             for trial in list(self.ongoing_trials.values()):
-                if now - self._heard.setdefault(trial.trial_id, now) > LEASE:
-                    self._lose(trial)
-            self._rate_failed()
-            self._asked[tuner_id] = now
+                if now - self._reported.setdefault(trial.trial_id, now) > LEASE:
+                    self.requeue(trial)
+            self._score_failed()
+            self._seen[tuner_id] = now
             trial = super().create_trial(tuner_id)
-            # A Gaussian process takes its time, in which nobody else is listened to.
+            # Fitting a Gaussian process takes time, in which no worker can report.
             taken = time.monotonic() - now
-            self._heard = {name: heard + taken for name, heard in self._heard.items()}
+            self._reported = {name: when + taken for name, when in self._reported.items()}
             if trial.status == RUNNING:
-                self._heard[trial.trial_id] = now + taken
-            elif trial.status == STOPPED:
+                self._reported[trial.trial_id] = now + taken
+            elif trial.status == STOP:
                 self.over = all(t.status == COMPLETED for t in self.trials.values())
                 if self.over:
-                    del self._asked[tuner_id]
-                else:  # one that runs may yet need another worker
+                    del self._seen[tuner_id]
+                else:  # a trial that is running may yet need another worker
                     trial.status = IDLE
             return trial
 
-    def finished(self) -> bool:
-        """Whether the search is over, and every worker knows, but for those that are dead."""
+    def may_close(self) -> bool:
+        """Whether the search is over and every worker that is alive has been notified."""
         with self._mutex:
             now = time.monotonic()
-            waiting = any(now - asked < LEASE for asked in self._asked.values())
+            waiting = any(now - seen < LEASE for seen in self._seen.values())
             if (
                 not self.over
                 and not waiting
                 and all(trial.status == COMPLETED for trial in self.trials.values())
-            ):  # nobody may be left to ask whether there are more
-                self.create_trial("nobody")
-                self.lose("nobody")
+            ):  # no worker may be left to ask for another trial
+                self.create_trial("chief")
+                self.release("chief")
             return self.over and not waiting
 
     def update_trial(self, trial_id, metrics, step=0):
-        """Hears of a trial: that it runs and, if there are metrics, how it is.
+        """Records a trial's heartbeat and metrics.
 
-        That is the objective after `step` epochs of its first training, or `MEAN` of `step`
-        trainings.
+        Args:
+            trial_id: Name of the trial.
+            metrics: The objective after `step` epochs of the trial's first run, or `MEAN` over its
+                first `step` runs, or nothing.
+            step: Number of epochs or runs.
 
         Returns:
-            A trial whose status is "STOPPED" if it is not worth going on.
+            A trial whose status is STOP if it should be pruned.
         """
         with self._mutex:
             trial = self.trials[trial_id]
-            self._hear(trial_id)
-            metrics, hopeless = dict(metrics), False
+            self._record_heartbeat(trial_id)
+            metrics, behind = dict(metrics), False
             if MEAN in metrics:
-                hopeless = self._behind(float(metrics[MEAN]), int(step))
+                behind = self._mean_is_behind(float(metrics[MEAN]), int(step))
             elif self.objective.name in metrics:
                 value = float(metrics[self.objective.name])
                 self._curves.setdefault(trial_id, {})[int(step)] = value
-                hopeless = self._hopeless(trial_id)
-            status = STOPPED if hopeless else trial.status
-            return trial_module.Trial(trial.hyperparameters, trial_id, status)
+                behind = self._curve_is_behind(trial_id)
+            status = STOP if behind else trial.status
+            return tuner_internals.Trial(trial.hyperparameters, trial_id, status)
 
     def end_trial(self, trial):
-        """Takes the end of a trial from its file."""
+        """Reads the outcome of a trial from its file."""
         with self._mutex:
-            self._hear(trial.trial_id)
+            self._record_heartbeat(trial.trial_id)
             outcome = outcomes.read(self._trials, trial.trial_id)
-            held = self.trials[trial.trial_id]
-            if held.status == COMPLETED or outcome is None:
-                return  # the end was reported by a worker that had been taken for dead
-            if trial.trial_id in self._retry_queue:
-                self._retry_queue.remove(trial.trial_id)
+            own = self.trials[trial.trial_id]
+            if own.status == COMPLETED or outcome is None:
+                return  # a worker that had counted as dead has reported the end
             self.ended[trial.trial_id] = outcome
-            held.status, held.message = COMPLETED, outcome.reason
-            super().end_trial(held)
+            own.message = outcome.reason
+            self.complete(own)
 
     def score_trial(self, trial):
-        """Gives a trial what it has after its last epoch, at which its model is saved.
+        """Scores a trial by its objective after the last epoch, whose weights are saved.
 
-        One that was stopped has nothing better than the median of the complete ones, to which it
-        lost: the seeds of its few trainings may have been the good ones.
+        A pruned trial scores no better than the median of the complete ones, to which it lost: its
+        few runs may have had good seeds.
         """
         outcome = self.ended[trial.trial_id]
         trial.best_step = outcome.epochs
         trial.score = self._worst() if outcome.value is None else outcome.value
-        if outcome.status == outcomes.STOPPED and (complete := self._complete):
+        if outcome.status == outcomes.PRUNED and (complete := self._complete):
             worse = max if self.objective.direction == "min" else min
             trial.score = worse(trial.score, statistics.median(o.value for o in complete))
 
-    def _hear(self, trial_id):
-        """Notes that the worker of a trial is alive."""
-        self._heard[trial_id] = now = time.monotonic()
+    def _record_heartbeat(self, trial_id):
+        self._reported[trial_id] = now = time.monotonic()
         for worker, trial in self.ongoing_trials.items():
             if trial.trial_id == trial_id:
-                self._asked[worker] = now
+                self._seen[worker] = now
 
-    def lose(self, tuner_id: str) -> None:
-        """Is told that a worker is dead: its trial is for the next one who asks."""
+    def release(self, tuner_id: str) -> None:
+        """Gives the trial of a worker, if it has one, to the next worker that asks."""
         with self._mutex:
             trial = self.ongoing_trials.get(tuner_id)
             if trial is not None:
-                self._lose(trial)
+                self.requeue(trial)
 
-    def _lose(self, trial):
-        trial.status = INVALID  # which is what keras-tuner tries again
-        with contextlib.redirect_stdout(io.StringIO()):  # it counts the retries aloud
-            super().end_trial(trial)
+    def _score_failed(self):
+        """Scores failed trials as the worst of the others.
 
-    def _rate_failed(self):
-        """Rates trials that failed as the worst of the others.
-
-        keras-tuner leaves them out: a Gaussian process then knows nothing of where training
-        diverges, and asks there again; a round of Hyperband waits for them.
+        keras-tuner leaves them out: a Gaussian process would then draw again where training
+        diverges, and a round of Hyperband would wait for them.
         """
         worst = self._worst()
         for name, outcome in self.ended.items():
@@ -218,20 +170,23 @@ class _Kept:
         values = [o.value for o in self.ended.values() if o.value is not None]
         return (max if self.objective.direction == "min" else min)(values, default=0.0)
 
-    def _hopeless(self, trial_id) -> bool:
-        """Whether a trial never was as good as the median of the complete ones' averages.
+    def _curve_is_behind(self, trial_id) -> bool:
+        """The median stopping rule.
+
+        A trial is behind if its best objective so far is worse than the median, over the complete
+        trials, of their mean objective up to the same epoch.
 
         Reference:
             [Golovin et al., 2017](https://doi.org/10.1145/3097983.3098043), section 3.2.2.
         """
         own = self._curves[trial_id]
-        if max(own) < self._epochs * _UNTOUCHED or isinstance(self, Hyperband):
+        if max(own) < self._epochs * _GRACE or isinstance(self, Hyperband):
             return False
         sign = 1 if self.objective.direction == "min" else -1
         averages = []
         for name, outcome in self.ended.items():
             if outcome.status == outcomes.COMPLETE:
-                if name not in self._curves:  # of an earlier start
+                if name not in self._curves:  # it ended before the search was resumed
                     values = outcomes.curve(self._trials, name, self.objective.name)
                     self._curves[name] = dict(enumerate(values, 1))
                 others = [v for epoch, v in self._curves[name].items() if epoch <= max(own)]
@@ -239,21 +194,21 @@ class _Kept:
         best = min((sign * v for v in own.values() if not math.isnan(v)), default=math.inf)
         return len(averages) >= _COMPARED and best > statistics.median(averages)
 
-    def _behind(self, mean: float, trainings: int) -> bool:
-        """Whether a mean is worse than the median of what the complete ones' were, with its seeds.
+    def _mean_is_behind(self, mean: float, runs: int) -> bool:
+        """Whether the mean over some runs is worse than the median of the complete trials' means.
 
-        Trainings with one seed have the images' order and the initial weights in common, so that
-        they differ by less than those with several.
+        Runs with the same seed share the order of the images and the initial weights, so that they
+        differ less than runs with different seeds.
         """
-        means = [statistics.fmean(outcome.values[:trainings]) for outcome in self._complete]
+        means = [statistics.fmean(outcome.values[:runs]) for outcome in self._complete]
         if len(means) < _COMPARED or isinstance(self, Hyperband):
             return False
         sign = 1 if self.objective.direction == "min" else -1
         return sign * mean > sign * statistics.median(means)
 
 
-class _StartingAtDefaults(_Kept):
-    """Tries the configuration first around which the space lies."""
+class _StartingAtDefaults(_Oracle):
+    """Tries the default configuration first, around which the space lies."""
 
     def populate_space(self, trial_id):
         if not self.trials:
@@ -271,13 +226,13 @@ class Random(_StartingAtDefaults, keras_tuner.oracles.RandomSearchOracle):
 
 
 class Bayesian(_StartingAtDefaults, keras_tuner.oracles.BayesianOptimizationOracle):
-    """Draws where a Gaussian process hopes for most."""
+    """Draws where a Gaussian process promises the best outcome."""
 
 
-class Hyperband(_Kept, keras_tuner.oracles.HyperbandOracle):
-    """Trains many trials for few epochs and few for all.
+class Hyperband(_Oracle, keras_tuner.oracles.HyperbandOracle):
+    """Trains many trials for a few epochs, and the best of them for more.
 
-    Every round trains its trials from the start: their schedules are as long as their training.
+    Each round trains its trials from the start: a schedule is as long as the training.
     """
 
 
@@ -291,18 +246,18 @@ def make(
     epochs: int,
     seed: int,
     folder: pathlib.Path,
-) -> _Kept:
-    """Returns an oracle that goes on from what it left in the folder.
+) -> _Oracle:
+    """Returns an oracle that continues from the state in the folder.
 
     Args:
         tuner: "random", "bayesian" or "hyperband".
         space: The hyper-parameters, at their defaults.
         objective: Metric of the history, such as "val_loss".
         direction: "min" or "max".
-        max_trials: Number of trials. None: of Hyperband as many as it has, otherwise `TRIALS`.
+        max_trials: Number of trials. None: one sweep of Hyperband, otherwise `TRIALS`.
         epochs: Epochs of a complete training.
-        seed: Seed of all that is drawn.
-        folder: Where the state lies.
+        seed: Seed of all random draws.
+        folder: Folder of the state.
 
     Raises:
         ValueError: If Hyperband needs more trials.
@@ -310,7 +265,7 @@ def make(
     arguments = {
         "objective": keras_tuner.Objective(objective, direction),
         "hyperparameters": space,
-        "seed": seed + 1,  # keras-tuner takes 0 for none
+        "seed": seed + 1,  # keras-tuner takes 0 for no seed
     }
     if tuner == "hyperband":
         sweep = hyperband_trials(epochs)
@@ -326,12 +281,12 @@ def make(
         made = Bayesian(max_trials=max_trials or TRIALS, num_initial_points=first, **arguments)
     else:
         made = Random(max_trials=max_trials or TRIALS, **arguments)
-    made.keep_in(folder, epochs)
+    made.open(folder, epochs)
     return made
 
 
 def hyperband_trials(epochs: int, factor: int = 3) -> int:
-    """Returns the number of trials that Hyperband needs, over all its rounds.
+    """Returns the number of trials in one sweep of Hyperband, over all its rounds.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What became of trials: a file each, written once, beside the folders of its runs."""
+"""Outcomes of trials: one file each, written once, next to the folders of the trial's runs."""
 
 import csv
 import dataclasses
@@ -10,20 +10,19 @@ from typing import Any
 
 from keras_elu import files
 
-COMPLETE, STOPPED, FAILED = "complete", "stopped", "failed"
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a trial.
+    """The outcome of a trial.
 
     Args:
-        status: "complete", "stopped" because others were better, or "failed".
-        value: The mean of `values`; None of a trial that failed.
-        epochs: Epochs that were trained, of each training that came to its end all.
-        values: The objective of each training, in the order of their seeds, after the last epoch
-            that was trained.
-        reason: Why it did not complete; None if it did.
+        status: "complete", "pruned" because other trials were better, or "failed".
+        value: The mean of `values`; None if the trial failed.
+        epochs: Epochs of the last run.
+        values: The objective after the last epoch of each run, in the order of their seeds.
+        reason: Why the trial is not complete; None if it is.
     """
 
     status: str
@@ -33,25 +32,25 @@ class Outcome:
     reason: str | None = None
 
 
-def run_name(trial: str, execution: int) -> str:
-    """Returns the name of the folder of one of a trial's runs; of the first it is the trial's.
+def run_name(trial: str, number: int) -> str:
+    """Returns the name of the folder of a trial's run; that of the first run is the trial's name.
 
     Example:
 
     >>> run_name("07", 0), run_name("07", 1)
     ('07', '07-2')
     """
-    return f"{trial}-{execution + 1}" if execution else trial
+    return f"{trial}-{number + 1}" if number else trial
 
 
 def write(trials: pathlib.Path, trial: str, outcome: Outcome) -> None:
-    """Stores what became of a trial."""
+    """Writes the outcome of a trial."""
     with files.aside(trials / f"{trial}.json") as path:
         path.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
 
 
 def read(trials: pathlib.Path, trial: str) -> Outcome | None:
-    """Returns what became of a trial; None if it has not ended."""
+    """Returns the outcome of a trial; None if it has not ended."""
     try:
         return Outcome(**json.loads((trials / f"{trial}.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -59,12 +58,12 @@ def read(trials: pathlib.Path, trial: str) -> Outcome | None:
 
 
 def read_all(trials: pathlib.Path) -> dict[str, Outcome]:
-    """Returns what became of the trials that have ended, by their names, in order."""
+    """Returns the outcomes of all trials that have ended, by name, in order."""
     return {path.stem: read(trials, path.stem) for path in sorted(trials.glob("*.json"))}
 
 
 def config(trials: pathlib.Path, trial: str) -> dict[str, Any] | None:
-    """Returns the configuration of a trial's first run; None if the run has not begun."""
+    """Returns the configuration of a trial's first run; None before the run has started."""
     try:
         return json.loads((trials / trial / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,7 +71,7 @@ def config(trials: pathlib.Path, trial: str) -> dict[str, Any] | None:
 
 
 def curve(trials: pathlib.Path, run: str, objective: str) -> list[float]:
-    """Returns the objective after every epoch that a run has trained so far."""
+    """Returns the objective after each epoch of a run so far."""
     try:
         with (trials / run / "history.csv").open(newline="", encoding="utf-8") as file:
             values = [row.get(objective) for row in csv.DictReader(file)]
@@ -84,12 +83,12 @@ def curve(trials: pathlib.Path, run: str, objective: str) -> list[float]:
 def best(
     found: dict[str, Outcome], direction: str, epochs: int
 ) -> tuple[str, Outcome] | tuple[None, None]:
-    """Returns the best of the trials that are complete and trained for so many epochs.
+    """Returns name and outcome of the best complete trial.
 
     Args:
-        found: Trials that have ended, by their names.
+        found: Outcomes by the names of their trials.
         direction: "min" or "max".
-        epochs: Of fewer epochs are the early rounds of Hyperband.
+        epochs: Epochs of a complete training; trials of Hyperband's early rounds have fewer.
 
     Example:
 
@@ -97,7 +96,7 @@ def best(
     ...     "0": Outcome(status="complete", value=0.5, epochs=9),
     ...     "1": Outcome(status="complete", value=0.3, epochs=9),
     ...     "2": Outcome(status="complete", value=0.1, epochs=3),
-    ...     "3": Outcome(status="stopped", value=0.2, epochs=9),
+    ...     "3": Outcome(status="pruned", value=0.2, epochs=9),
     ... }
     >>> best(found, "min", 9)[0], best(found, "max", 9)[0], best({}, "min", 9)[0]
     ('1', '0', None)

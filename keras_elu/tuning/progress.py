@@ -1,4 +1,4 @@
-"""How far a search is."""
+"""Progress of a search: a bar on a terminal, and one line for every trial."""
 
 import sys
 import time
@@ -7,10 +7,10 @@ import tqdm
 
 
 class Progress:
-    """Shows how far a search is: a bar on a terminal, and one line for every trial.
+    """Shows the trials that have ended, the best one, and the time left.
 
     Args:
-        search: The search, which says what a trial is in one line, and which is the best.
+        search: The search: its number of trials, its best trial, and the text of a trial.
         oracle: Its oracle, which knows the trials that have ended.
     """
 
@@ -19,28 +19,29 @@ class Progress:
         self._shown = set(oracle.ended)
         self._before, self._started = len(self._shown), time.monotonic()
         if self._shown:
-            print(f"going on after {len(self._shown)} of {search.total} trials", flush=True)
+            print(f"resuming after {len(self._shown)} of {search.total} trials", flush=True)
         self._bar = tqdm.tqdm(
             total=search.total,
             initial=len(self._shown),
             desc="trials",
             bar_format="{desc} {n_fmt}/{total_fmt} |{bar:20}|{postfix}",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=sys.stderr is None or not sys.stderr.isatty(),
         )
 
     def update(self) -> None:
-        """Shows the trials that have ended since the last time."""
+        """Shows the trials that have ended since the last call."""
         ended = dict(self._oracle.ended)
-        for trial in ended.keys() - self._shown:
+        for trial in sorted(ended.keys() - self._shown):
             self._shown.add(trial)
             self._bar.update(1)
             name, outcome = self._search.best()
             best = "none yet" if name is None else f"{outcome.value:.4g} of trial {name}"
-            left = f"{len(ended)}/{self._search.total}, {self._left(len(ended))} left"
-            self._bar.set_postfix_str(f"best {best}, {self._left(len(ended))} left")
+            left = self._left(len(ended))
+            self._bar.set_postfix_str(f"best {best}, {left} left")
             line = self._search.line(trial, ended[trial])
-            tqdm.tqdm.write(f"{line}  (best {best}; {left})", file=sys.stdout)
+            line += f"  (best {best}; {len(ended)}/{self._search.total}, {left} left)"
+            tqdm.tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
         self._bar.refresh()
 

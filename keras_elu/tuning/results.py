@@ -1,4 +1,4 @@
-"""What a search leaves: a table, a picture, the best configuration."""
+"""Results of a search: a table, a picture, and the best configuration."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from keras_elu import files
 from keras_elu.training import from_config
-from keras_elu.training.config import Config, recipe_name
+from keras_elu.training.config import Config
 from keras_elu.tuning import outcomes
 
 _STEPS = 1000  # of the schedules in the picture
@@ -23,9 +23,10 @@ _BEST = "#d1495b"
 def write(
     folder: pathlib.Path, recipe: types.ModuleType, objective: str, direction: str, epochs: int
 ) -> str | None:
-    """Writes trials.csv, schedules.png and best.json, and returns the name of the best trial.
+    """Writes trials.csv, schedules.png and, once a trial is complete, best.json.
 
-    There is no best.json before a trial is complete.
+    Returns:
+        The name of the best trial; None if no trial is complete.
     """
     trials = folder / "trials"
     found = outcomes.read_all(trials)
@@ -43,7 +44,7 @@ def write(
 
 
 def _table(path: pathlib.Path, found: dict[str, outcomes.Outcome], configs) -> None:
-    """Writes a row for every trial, with the flags in which trials differ."""
+    """Writes a row for every trial, with the flags that differ between trials."""
     known = [c for c in configs.values() if c is not None]
     names = [key for c in known[:1] for key in c if any(c[key] != other[key] for other in known)]
     with (
@@ -51,7 +52,7 @@ def _table(path: pathlib.Path, found: dict[str, outcomes.Outcome], configs) -> N
         unfinished.open("w", newline="", encoding="utf-8") as file,
     ):
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["trial", "status", "value", "trainings", "epochs", *names, "reason"])
+        rows.writerow(["trial", "status", "value", "runs", "epochs", *names, "reason"])
         for trial, outcome in found.items():
             values = [(configs[trial] or {}).get(name) for name in names]
             start = [trial, outcome.status, outcome.value, len(outcome.values), outcome.epochs]
@@ -69,19 +70,19 @@ def picture(
     objective: str,
     direction: str,
 ) -> Figure:
-    """Returns a picture of the schedules that were tried, coloured by what came of them.
+    """Returns a picture of all schedules, coloured by the objectives of their trials.
 
     Args:
         config: Configurations by the names of their trials.
-        found: What became of the trials.
-        best: Name of the best one.
+        found: Outcomes by the names of their trials.
+        best: Name of the best trial.
         objective: Metric of the history.
         direction: "min" or "max".
     """
     figure = Figure(figsize=(11, 3.8), layout="constrained")
-    rates, alphas, course = figure.subplots(1, 3)
+    rates, alphas, objectives = figure.subplots(1, 3)
     values = [outcome.value for outcome in found.values() if outcome.value is not None]
-    # From the best to the median of the complete ones: what is worse than that is alike.
+    # The colours span the better half of the complete trials; all worse ones share one colour.
     complete = [o.value for o in found.values() if o.status == outcomes.COMPLETE]
     ends = sorted(complete, reverse=direction == "max") or [0.0, 1.0]
     good, bad = ends[0], ends[len(ends) // 2]
@@ -92,7 +93,7 @@ def picture(
     for trial in order:
         outcome = found[trial]
         failed = outcome.value is None
-        value = bad if outcome.status == outcomes.STOPPED else outcome.value
+        value = bad if outcome.status == outcomes.PRUNED else outcome.value
         look = (
             {"color": "0.6", "linestyle": ":"}
             if failed
@@ -111,26 +112,28 @@ def picture(
         if not failed:
             marker = "o" if outcome.status == outcomes.COMPLETE else "v"
             place, color = list(found).index(trial), look["color"]
-            course.plot(place, outcome.value, marker, color=color)
+            objectives.plot(place, outcome.value, marker, color=color)
             if len(outcome.values) > 1:
-                course.plot([place] * len(outcome.values), outcome.values, ".", ms=3, color=color)
-    _improvement(course, found, direction)
+                objectives.plot(
+                    [place] * len(outcome.values), outcome.values, ".", ms=3, color=color
+                )
+    _improvement(objectives, found, direction)
     positive = [v for v in values if v > 0]
     if len(positive) == len(values) and values and max(values) > 10 * min(values):
-        course.set_yscale("log")
-    rates.set(title="learning rate", xlabel="part of the training", yscale="log")
+        objectives.set_yscale("log")
+    rates.set(title="learning rate", xlabel="fraction of the training", yscale="log")
     rates.set_ylim(bottom=max(rates.get_ylim()[0], rates.get_ylim()[1] * 1e-4))
-    alphas.set(title="alpha", xlabel="part of the training")
-    course.set(title=f"{objective}, held-out", xlabel="trial")
+    alphas.set(title="alpha", xlabel="fraction of the training")
+    objectives.set(title=f"{objective}, held-out", xlabel="trial")
     if best is not None:
         rates.legend()
-    bar = figure.colorbar(cm.ScalarMappable(scale, shades), ax=course)
-    bar.set_label("best to median; triangles: stopped, dotted: failed")
+    bar = figure.colorbar(cm.ScalarMappable(scale, shades), ax=objectives)
+    bar.set_label("best to median; triangles: pruned, dotted: failed")
     return figure
 
 
 def _improvement(axes, found: dict[str, outcomes.Outcome], direction: str) -> None:
-    """Draws the best so far."""
+    """Draws the best objective so far."""
     better = min if direction == "min" else max
     so_far, line = math.inf if direction == "min" else -math.inf, []
     for outcome in found.values():
@@ -150,8 +153,3 @@ def summary(values: dict[str, Any], recipe: types.ModuleType) -> str:
         "" if c.alpha_schedule == "constant" else f" {c.alpha_schedule}"
     )
     return f"{rate}, {alpha}"
-
-
-def command(recipe: types.ModuleType, best: pathlib.Path) -> str:
-    """Returns the command that trains the best configuration."""
-    return f"python trainers/{recipe_name(recipe)}.py --config {best}"

@@ -1,176 +1,112 @@
-"""A search from its command line to the command that trains the best."""
+"""A search: its checks, its folder, and its trials."""
 
 import dataclasses
 import json
 import os
 import pathlib
-import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable
 
 import keras_tuner
 import tensorflow as tf
-import tyro
 
 from keras_elu import data, files, training
-from keras_elu.training import command_line, signals
 from keras_elu.training.config import MAY_CHANGE, PLACES, recipe_name, resolve
-from keras_elu.tuning import chief, hparams, oracles, outcomes, results, shares, workers
+from keras_elu.tuning import (
+    hparams,
+    machines,
+    oracles,
+    outcomes,
+    results,
+    runners,
+    shares,
+    tuner_internals,
+)
+from keras_elu.tuning.config import SearchConfig
 from keras_elu.tuning.progress import Progress
+from keras_elu.tuning.spaces import Space
 
-Space = Callable[[keras_tuner.HyperParameters, training.Config], training.Config]
-
-_DESCRIPTION = """Searches schedules of the learning rate and of alpha, around those of the
-recipe. The last flags, from --space on, are the search's own, all others the recipe's.
-
-Over several machines that share a folder, give the same command to a chief, with
-KERASTUNER_TUNER_ID=chief, and to each worker, with an ID of its own; to all with
-KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT, where the chief listens."""
 _WATCH = 0.2  # seconds
-_FIRST = {"lock", "trials", "unfinished-search.json"}  # of a search that is just beginning
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a search can be told, besides what its trials have in common."""
-
-    space: Literal["learning_rate", "alpha", "both"] = "both"
-    """Which schedule is searched."""
-    tuner: Literal["random", "bayesian", "hyperband"] = "random"
-    """How trials are drawn. random, bayesian: the first is the recipe's default, and those that are
-    worse than the median of the others are stopped, or not trained again. hyperband: many short
-    ones, few long ones."""
-    max_trials: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Number of trials. None: 20; of hyperband, as many as it has."""
-    objective: str = "val_loss"
-    """Metric of the held-out images, after the last epoch."""
-    executions_per_trial: int = 5
-    """Trainings of each trial, with seeds that follow one another, whose mean objective counts:
-    what is good with one seed may diverge with the next."""
-    workers: int = 1
-    """Trials at a time, each with its share of the cores or the accelerators."""
-    seed: int = training.setting(0, between=(0, 2**32 - 1))
-    """Seed of the search, and of every trial's first training."""
-    run_dir: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None
-    """Folder of the search. None: runs/tuning-RECIPE-DATASET-SPACE."""
-
-
-def main(
-    recipe: types.ModuleType,
-    *,
-    learning_rate: Space,
-    alpha: Space,
-    arguments: Sequence[str] | None = None,
-) -> None:
-    """Does the search that a command line describes, or goes on with it.
-
-    With keras-tuner's `KERASTUNER_ORACLE_IP`, `KERASTUNER_ORACLE_PORT` and `KERASTUNER_TUNER_ID`
-    set, the process is the chief, if its ID contains "chief", or a worker of the chief there; all
-    see the same folder. The exit code is 0 if a trial is complete, 1 if none can be, 2 for a wrong
-    command line, and 75 if the search was told to stop; a message is one sentence.
-
-    Args:
-        recipe: A module of `keras_elu.recipes`.
-        learning_rate: The space of learning-rate schedules.
-        alpha: The space of schedules of alpha.
-        arguments: The command line. None: the process's own.
-    """
-    stop = signals.StopSignals()
-    try:
-        search = Search(recipe, {"learning_rate": learning_rate, "alpha": alpha}, arguments)
-        search.start()
-    except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-    with stop.handled():
-        try:
-            best = search.run(stop)
-        except chief.CannotRun as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-    if stop():
-        print("Stopped and saved. The same command goes on from there.", file=sys.stderr)
-        sys.exit(signals.STOPPED)
-    if search.role == "worker":
-        return
-    if best is None:
-        print(f"error: no trial is complete: {search.first_reason()}.", file=sys.stderr)
-        sys.exit(1)
-    print(f"Everything is in {search.folder}; to see the trials, and HParams:")
-    print(f"  {sys.executable} -m tensorboard.main --logdir {search.folder / 'trials'}")
-    print("To train the best:")
-    print(f"  {results.command(recipe, search.folder / 'best.json')}", flush=True)
+_FIRST = {"lock", "trials", "unfinished-search.json"}  # files of a search that has just started
 
 
 class Search:
-    """A search, checked; nothing has been written.
+    """A search whose flags are valid; it has written nothing yet.
+
+    Args:
+        recipe: A module of `keras_elu.recipes`.
+        spaces: The spaces by their names.
+        config: The configuration that the trials have in common.
+        search_config: The configuration of the search.
+
+    Attributes:
+        role: "alone", "chief" or "worker".
+        folder: The folder of the search.
 
     Raises:
-        ValueError: With one sentence, if it cannot be done.
+        ValueError: With one sentence, if the search is impossible.
     """
 
     def __init__(
         self,
         recipe: types.ModuleType,
         spaces: dict[str, Space],
-        arguments: Sequence[str] | None = None,
+        config: training.Config,
+        search_config: SearchConfig,
     ):
         self.recipe = recipe
-        self.role = chief.role()
-        asked = command_line.parse(_command(recipe), arguments)
-        self._options = options = Options(**_fields(asked, Options))
-        self._config = resolve(recipe, recipe.Config(**_fields(asked, recipe.Config)))
-        config = self._config = dataclasses.replace(self._config, config=None)
-        self._refuse_what_no_search_can_do()
-        self._shares = shares.shares(0 if self.role == "chief" else options.workers)
+        self.role = machines.role()
+        self._search_config = search_config
+        config = self._config = dataclasses.replace(resolve(recipe, config), config=None)
+        self._check_flags()
+        at_a_time = 0 if self.role == "chief" else search_config.parallel_trials
+        self._shares = shares.shares(at_a_time)
         self._check_objective()
-        self._space = [spaces[name] for name in spaces if options.space in (name, "both")]
+        self._spaces = [spaces[name] for name in spaces if search_config.space in (name, "both")]
         hp = self._hp = keras_tuner.HyperParameters()
         self._configure(hp)
-        name = f"tuning-{recipe_name(recipe)}-{config.dataset}-{options.space}"
+        name = f"tuning-{recipe_name(recipe)}-{config.dataset}-{search_config.space}"
         self.folder = pathlib.Path(config.run_dir or pathlib.Path("runs", name))
         self._identity = self._describe(hp)
         with files.usable("--run_dir"):
             self._check_folder()
-        self._direction = "max" if "accuracy" in options.objective else "min"
+        self._direction = "max" if "accuracy" in search_config.objective else "min"
         self._oracle = oracles.make(
-            options.tuner,
+            search_config.tuner,
             hp,
-            objective=options.objective,
+            objective=search_config.objective,
             direction=self._direction,
-            max_trials=options.max_trials,
+            max_trials=search_config.max_trials,
             epochs=config.epochs,
-            seed=options.seed,
+            seed=search_config.seed,
             folder=self.folder,
         )
 
-    def _refuse_what_no_search_can_do(self) -> None:
-        config, options = self._config, self._options
+    def _check_flags(self) -> None:
+        config, space = self._config, self._search_config.space
         if config.validation_examples == 0:
             raise ValueError(
-                "--validation_examples 0 validates on the test set, on which nothing may be "
-                "chosen: hold out some of the training set."
+                "--validation_examples 0 validates on the test set, which must not choose a "
+                "schedule: hold out some of the training set."
             )
         if config.evaluate is not None:
-            raise ValueError("--evaluate trains nothing: give it to the trainer instead.")
+            raise ValueError("--evaluate trains nothing: use it with the trainer instead.")
         if config.strategy == "multiworker":
             raise ValueError(
-                "--strategy multiworker is for one training: a search has workers of its own, "
-                "--workers."
+                "--strategy multiworker is for one run: a search has --parallel_trials instead."
             )
-        if options.space != "learning_rate" and config.activation != "elu":
+        if space != "learning_rate" and config.activation != "elu":
             raise ValueError(
-                f"--space {options.space} has no meaning for --activation {config.activation}: "
+                f"--space {space} has no meaning for --activation {config.activation}: "
                 "only alpha of elu has a schedule."
             )
 
     def _check_objective(self) -> None:
-        """Loads the data, so that no trial prepares it, and asks the model for its metrics."""
+        """Prepares the data set before the first trial, and reads the metrics off the model."""
         config = self._config
-        tf.config.set_visible_devices([], "GPU")  # which are the trials'
+        tf.config.set_visible_devices([], "GPU")  # they are for the trials
         dataset = data.load(
             config.dataset,
             data_dir=config.data_dir,
@@ -181,24 +117,23 @@ class Search:
         _, arguments = self.recipe.build(config, dataset, steps * config.epochs)
         metrics = [m if isinstance(m, str) else m.name for m in arguments.get("metrics", [])]
         names = ["val_loss", *(f"val_{name}" for name in metrics)]
-        if self._options.objective not in names:
-            raise ValueError(
-                f"--objective must be {' or '.join(names)}, not {self._options.objective!r}."
-            )
+        objective = self._search_config.objective
+        if objective not in names:
+            raise ValueError(f"--objective must be {' or '.join(names)}, not {objective!r}.")
 
     def _configure(self, hp: keras_tuner.HyperParameters) -> training.Config:
         """Returns the configuration of a trial."""
         config = self._config
-        for space in self._space:
+        for space in self._spaces:
             config = space(hp, config)
         if "tuner/epochs" in hp.values:
             config = dataclasses.replace(config, epochs=hp.values["tuner/epochs"])
         return config
 
-    def _flags(self, hp: keras_tuner.HyperParameters, execution: int) -> list[str]:
-        """Returns the flags of one of a trial's runs."""
+    def _flags(self, hp: keras_tuner.HyperParameters, number: int) -> list[str]:
+        """Returns the flags of a trial's run."""
         config = self._configure(hp)
-        config = dataclasses.replace(config, seed=config.seed + execution)
+        config = dataclasses.replace(config, seed=config.seed + number)
         return [
             f"--{field.name}={getattr(config, field.name)}"
             for field in dataclasses.fields(config)
@@ -206,16 +141,15 @@ class Search:
         ]
 
     def _describe(self, hp: keras_tuner.HyperParameters) -> dict:
-        """Returns what must be the same when a search goes on."""
+        """Returns everything that must not change when a search is resumed."""
         left_out = {*PLACES, *MAY_CHANGE}
         config = dataclasses.asdict(self._config)
-        kept = "space", "tuner", "objective", "executions_per_trial"
-        options = {key: getattr(self._options, key) for key in kept}
-        if self._options.tuner == "hyperband":
-            options["max_trials"] = self._options.max_trials
+        kept = ["space", "tuner", "objective", "executions_per_trial"]
+        if self._search_config.tuner == "hyperband":
+            kept.append("max_trials")
         return {
             "recipe": recipe_name(self.recipe),
-            **options,
+            **{key: getattr(self._search_config, key) for key in kept},
             **{key: value for key, value in config.items() if key not in left_out},
             "hyperparameters": json.loads(json.dumps(hp.get_config()["space"])),
         }
@@ -228,7 +162,7 @@ class Search:
             held = files.read_object(self.folder / "search.json")
         except ValueError as error:
             raise ValueError(
-                f"--run_dir {self.folder} holds files, but not those of a search: name a new "
+                f"--run_dir {self.folder} holds files that are not those of a search: name a new "
                 "folder."
             ) from error
         for key in self._identity | held:
@@ -240,10 +174,10 @@ class Search:
                 )
 
     def start(self) -> None:
-        """Makes the folder, which one process has; workers find that of their chief.
+        """Makes and locks the folder; worker processes leave that to their chief.
 
         Raises:
-            ValueError: With one sentence, if it cannot be written, or another search has it.
+            ValueError: With one sentence, if the folder cannot be written or is in use.
         """
         if self.role == "worker":
             return
@@ -252,37 +186,39 @@ class Search:
             self._lock = files.lock(self.folder, "--run_dir")
             with files.aside(self.folder / "search.json") as path:
                 path.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
-            hparams.describe(self.folder / "trials", self._hp, self._options.objective)
+            hparams.describe(self.folder / "trials", self._hp, self._search_config.objective)
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.folder} cannot be written: {error.strerror}."
             ) from error
 
     def run(self, stop: Callable[[], bool]) -> str | None:
-        """Runs the trials that are left; returns the name of the best, if one is complete.
+        """Runs the remaining trials; returns the name of the best, or None if none is complete.
 
         Raises:
-            CannotRun: If no trial can be run.
+            CannotRun: If no trial can run.
         """
         failed = threading.Event()
-        group = self._workers(lambda: stop() or failed.is_set())
+        group = self._runners(lambda: stop() or failed.is_set())
         serve = self._serve() if self.role == "chief" else None
         progress = Progress(self, self._oracle) if self.role != "worker" else None
-        for worker in group:
-            worker.start()
-        while any(worker.is_alive() for worker in group) or (serve and not self._oracle.finished()):
+        for runner in group:
+            runner.start()
+        while any(map(threading.Thread.is_alive, group)) or (
+            serve and not self._oracle.may_close()
+        ):
             time.sleep(_WATCH)
             if progress:
                 progress.update()
-            if any(worker.error for worker in group):
+            if any(runner.error for runner in group):
                 failed.set()
             if serve and stop():
                 break
             if serve and not serve.is_alive():
-                raise chief.CannotRun(f"The chief cannot listen at {chief.address()}.")
-        for error in (worker.error for worker in group):
-            if error is not None:
-                raise error
+                raise machines.CannotRun(f"The chief cannot listen at {machines.address()}.")
+        for runner in group:
+            if runner.error is not None:
+                raise runner.error
         if progress is None:
             return None
         progress.update()
@@ -290,25 +226,25 @@ class Search:
         return results.write(
             self.folder,
             self.recipe,
-            self._options.objective,
+            self._search_config.objective,
             self._direction,
             self._config.epochs,
         )
 
-    def _workers(self, stop: Callable[[], bool]) -> list[workers.Worker]:
-        oracle, prefix = self._oracle, "worker"
+    def _runners(self, stop: Callable[[], bool]) -> list[runners.TrialRunner]:
+        oracle, prefix = self._oracle, "runner"
         if self.role == "worker":
-            oracle = chief.Chief(oracle, self.folder)
+            oracle = machines.RemoteOracle(oracle, self.folder, stop)
             prefix = os.environ["KERASTUNER_TUNER_ID"]
         return [
-            workers.Worker(
+            runners.TrialRunner(
                 oracle,
                 f"{prefix}-{i}",
                 share,
                 recipe=self.recipe.__name__,
                 flags=self._flags,
-                executions=self._options.executions_per_trial,
-                objective=self._options.objective,
+                runs=self._search_config.executions_per_trial,
+                objective=self._search_config.objective,
                 trials=self.folder / "trials",
                 stop=stop,
             )
@@ -317,24 +253,25 @@ class Search:
 
     def _serve(self) -> threading.Thread:
         """Starts keras-tuner's server, which answers the workers until this process ends."""
-        tuner = chief.connected(self._oracle, self.folder)
-        thread = threading.Thread(target=tuner.search, daemon=True)
+        arguments = self._oracle, self.folder
+        thread = threading.Thread(target=tuner_internals.serve, args=arguments, daemon=True)
         thread.start()
-        print(f"chief: waiting for workers at {chief.address()}, folder {self.folder}", flush=True)
+        where = f"at {machines.address()}, folder {self.folder}"
+        print(f"chief: waiting for workers {where}", flush=True)
         return thread
 
     def first_reason(self) -> str:
-        """Returns why trials failed."""
+        """Returns why the first trial that is not complete is not."""
         found = outcomes.read_all(self.folder / "trials")
         return next(
             (f"trial {n}: {o.reason}".rstrip(".") for n, o in found.items() if o.reason), ""
         )
 
     def line(self, trial: str, outcome: outcomes.Outcome) -> str:
-        """Returns a trial in one line."""
+        """Returns the line that shows a trial."""
         values = outcomes.config(self.folder / "trials", trial)
         what = results.summary(values, self.recipe) if values else "?"
-        name = self._options.objective
+        name = self._search_config.objective
         value = outcome.reason if outcome.value is None else f"{name} {outcome.value:.4g}"
         return f"trial {trial} {outcome.status:<8} {value}  {what}"
 
@@ -345,21 +282,8 @@ class Search:
     @property
     def total(self) -> int:
         """Number of trials."""
-        trials, epochs = self._options.max_trials, self._config.epochs
-        if self._options.tuner != "hyperband":
+        trials, epochs = self._search_config.max_trials, self._config.epochs
+        if self._search_config.tuner != "hyperband":
             return trials or oracles.TRIALS
         sweep = oracles.hyperband_trials(epochs)
         return (trials or sweep) // sweep * sweep
-
-
-def _command(recipe: types.ModuleType) -> types.SimpleNamespace:
-    """Returns what stands for the recipe where the command line is read."""
-    cls = dataclasses.dataclass(frozen=True, kw_only=True)(
-        type("Config", (Options, recipe.Config), {"__doc__": Options.__doc__})
-    )
-    description = f"{_DESCRIPTION}\n\nThe recipe: {recipe.__doc__}"
-    return types.SimpleNamespace(**vars(recipe) | {"Config": cls, "__doc__": description})
-
-
-def _fields(asked: training.Config, cls: type) -> dict:
-    return {field.name: getattr(asked, field.name) for field in dataclasses.fields(cls)}

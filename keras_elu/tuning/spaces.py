@@ -1,22 +1,26 @@
 """Search spaces: functions from hyper-parameters to a recipe's own Config.
 
-A hyper-parameter has the name of the field that it becomes; knots, which are one field, are
-numbered after it. At its defaults a space gives the configuration that it was given, around which
-it lies.
+A hyper-parameter has the name of its field; the knots of a schedule, which share one field, are
+numbered. A space lies around a configuration, which it returns unchanged at its defaults.
 """
 
-import dataclasses
-from typing import TypeVar
+from __future__ import annotations
 
-import keras_tuner
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from keras_elu import training
 
+if TYPE_CHECKING:
+    import keras_tuner
+
 AnyConfig = TypeVar("AnyConfig", bound=training.Config)
+Space = Callable[["keras_tuner.HyperParameters", training.Config], training.Config]
 
 _SHAPES = ("constant", "piecewise", "cosine", "one_cycle")
-_MOST_WARMUP, _MOST_END = 0.4, 0.2
-# Where the search of knots starts.
+_LONGEST_WARMUP, _LARGEST_END = 0.4, 0.2
+# Default knots.
 _RATES = (0.1, 1.0, 0.75, 0.5, 0.1)
 _ALPHAS = (1.0, 1.0, 1.0, 1.0)
 
@@ -24,15 +28,16 @@ _ALPHAS = (1.0, 1.0, 1.0, 1.0)
 def learning_rate(
     hp: keras_tuner.HyperParameters, config: AnyConfig, *, times: float = 5.0
 ) -> AnyConfig:
-    """Returns `config` with the learning-rate schedule that the hyper-parameters say.
+    """Returns `config` with the learning-rate schedule of the hyper-parameters.
 
     Args:
-        hp: The hyper-parameters; those that are not there yet are added.
+        hp: The hyper-parameters; missing ones are added.
         config: A complete configuration.
-        times: The peaks are those of `config` over this number, up to as many times that.
+        times: The peak lies between that of `config` divided and multiplied by this number.
 
     Example:
 
+    >>> import keras_tuner
     >>> config = keras_elu.training.Config(
     ...     learning_rate=0.1, learning_rate_schedule="cosine", learning_rate_warmup=0.1
     ... )
@@ -52,30 +57,31 @@ def learning_rate(
         ),
     }
     with hp.conditional_scope("learning_rate_schedule", list(_SHAPES)):
-        most = max(_MOST_WARMUP, warmup)
+        most = max(_LONGEST_WARMUP, warmup)
         found["learning_rate_warmup"] = hp.Float("learning_rate_warmup", 0.0, most, default=warmup)
     with hp.conditional_scope("learning_rate_schedule", ["cosine", "one_cycle"]):
-        most = max(_MOST_END, end)
+        most = max(_LARGEST_END, end)
         found["learning_rate_end"] = hp.Float("learning_rate_end", 0.0, most, default=end)
     with hp.conditional_scope("learning_rate_schedule", ["knots"]):
         found["learning_rate_knots"] = _knots(hp, "learning_rate_knots", config, _RATES, 0.0, 1.0)
-    if found["learning_rate_schedule"] == "knots":  # which rise by themselves
+    if found["learning_rate_schedule"] == "knots":  # knots include the warm-up
         own = config.learning_rate_schedule == "knots"
         found["learning_rate_warmup"] = warmup if own else 0.0
     return _with(config, found)
 
 
 def alpha(hp: keras_tuner.HyperParameters, config: AnyConfig, *, times: float = 2.0) -> AnyConfig:
-    """Returns `config` with the schedule of alpha that the hyper-parameters say.
+    """Returns `config` with the schedule of alpha of the hyper-parameters.
 
     Args:
-        hp: The hyper-parameters; those that are not there yet are added.
+        hp: The hyper-parameters; missing ones are added.
         config: A complete configuration.
-        times: Alpha starts between that of `config` over this number and as many times that, and
-            goes to between its start over this number and as many times that.
+        times: Alpha starts between that of `config` divided and multiplied by this number, and ends
+            between its start divided and multiplied by this number.
 
     Example:
 
+    >>> import keras_tuner
     >>> hp = keras_tuner.HyperParameters()
     >>> alpha(hp, keras_elu.training.Config(alpha=0.5)).alpha
     0.5
@@ -109,7 +115,7 @@ def _around(hp, name, config, times) -> float:
 
 
 def _knots(hp, name, config, usual, least, most, sampling="linear") -> str | None:
-    """Returns the text of the flag; None where there are no knots."""
+    """Returns the text of the flag; None if the schedule has no knots."""
     text = getattr(config, name)
     if text is not None:
         usual = [float(part) for part in text.split(",")]
@@ -127,7 +133,7 @@ def _knots(hp, name, config, usual, least, most, sampling="linear") -> str | Non
 
 
 def _with(config: AnyConfig, found) -> AnyConfig:
-    """Returns the configuration with what was found, and no flag that its schedules do not use."""
+    """Returns the configuration with the values found, without flags its schedules do not use."""
     unused = {
         name: getattr(training.Config, name) for name, value in found.items() if value is None
     }

@@ -1,3 +1,5 @@
+"""A short run of the benchmark of input pipelines."""
+
 import json
 import pathlib
 import subprocess

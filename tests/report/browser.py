@@ -1,4 +1,4 @@
-"""A real browser without a window, told what to do by its WebDriver.
+"""A real browser without a window, driven over WebDriver.
 
 Reference: https://www.w3.org/TR/webdriver2/ and Chromium's own commands.
 """
@@ -20,7 +20,7 @@ class Browser:
     """One page of the browser.
 
     Args:
-        address: Of its WebDriver.
+        address: Address of its WebDriver.
     """
 
     def __init__(self, address: str):
@@ -49,7 +49,7 @@ class Browser:
         return self._post("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def show(self, address: str, width: int, height: int, theme: str = "light") -> None:
-        """Opens a page on a screen of this size, which is a phone's below 600 pixels."""
+        """Opens a page on a screen of this size; below 600 pixels it is a phone."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._chromium("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": "prefers-color-scheme", "value": theme}]
@@ -57,7 +57,7 @@ class Browser:
         self._post("/url", {"url": address})
 
     def run(self, script: str) -> Any:
-        """Returns what a function body of JavaScript returns."""
+        """Runs the body of a JavaScript function and returns its result."""
         return self._post("/execute/sync", {"script": script, "args": []})
 
     def picture(self, whole: bool = False) -> bytes:
@@ -66,11 +66,11 @@ class Browser:
         return base64.b64decode(shot["data"])
 
     def console(self) -> list[str]:
-        """Returns what the page has logged, errors among it, since the last call."""
+        """Returns the messages and errors of the page since the last call."""
         return [entry["message"] for entry in self._post("/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """Returns the addresses that the page has asked for since the last call."""
+        """Returns the addresses that the page has requested since the last call."""
         entries = self._post("/se/log", {"type": "performance"})
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         return [
@@ -82,7 +82,7 @@ class Browser:
 
 @contextlib.contextmanager
 def opened() -> Iterator[Browser]:
-    """Yields a browser; skips the test, with a reason, where there is none."""
+    """Yields a browser; skips the test if none is installed."""
     driver = shutil.which("chromedriver")
     if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("needs a browser: on Debian, apt-get install chromium chromium-driver")
@@ -94,5 +94,5 @@ def opened() -> Iterator[Browser]:
         line = next(line for line in process.stdout if "on port" in line and "started" in line)
         yield Browser(f"http://localhost:{re.findall(r'port ([0-9]+)', line)[-1]}")
     finally:
-        process.terminate()  # and it ends its browser
+        process.terminate()  # it ends its browser too
         process.wait()

@@ -1,4 +1,4 @@
-"""The comparison of runs: its numbers, and its page in a real browser."""
+"""The report: its numbers, the runs that it takes, and its page in a real browser."""
 
 import json
 import re
@@ -17,24 +17,26 @@ ACCURACIES = {  # of validation, by epoch
 }
 
 
-def make(folder, activation, seed, finished=True):
-    """The folder of a run of 3 epochs of 10 steps, of a minute each."""
+def make(folder, activation, seed, complete=True):
+    """The folder of a run of 3 epochs of 10 steps, one minute each."""
     folder.mkdir()
     config = {"recipe": "mnist", "dataset": "digits", "activation": activation, "seed": seed}
     environment = {"processor": "a <processor>", "accelerators": [], "commit": "0123456789abcdef"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "environment.json").write_text(json.dumps(environment))
     accuracies = ACCURACIES[activation, seed]
+    speeds = [1000 + 200 * seed, 3, 1100 + 200 * seed]  # the second epoch had a pause
     columns = "epoch,loss,accuracy,val_loss,val_accuracy,images_per_second,seconds"
     rows = [
-        f"{epoch},{1 / (epoch + 1)},{accuracy},{2 / (epoch + 1)},{accuracy},100,{60 * (epoch + 1)}"
-        for epoch, accuracy in enumerate(accuracies)
+        f"{epoch},{1 / (epoch + 1)},{accuracy},{2 / (epoch + 1)},{accuracy},{speed},"
+        f"{60 * (epoch + 1)}"
+        for epoch, (accuracy, speed) in enumerate(zip(accuracies, speeds, strict=True))
     ]
     (folder / "history.csv").write_text("\n".join([columns, *rows]) + "\n")
-    if finished:
+    if complete:
         of = {"accuracy": accuracies[-1], "loss": 0.5 + seed}
         result = {"test": of, "validation": of, "steps": 30, "epochs": 3, "devices": 2}
-        result |= {"images_per_second": 1000.0 + 200 * seed, "seconds": 180.0}
+        result |= {"images_per_second": 9.0, "seconds": 180.0}  # the mean suffers from it
         (folder / "result.json").write_text(json.dumps(result))
     return folder
 
@@ -45,7 +47,7 @@ def folders(tmp_path):
 
 
 def rows(page):
-    """The cells of all tables, by the heading of their row and that of their column."""
+    """The cells of all tables, by the headings of their row and column."""
     found = {}
     for line in re.findall("<tr>(.*?)</tr>", page.read_text(encoding="utf-8"), re.DOTALL):
         heading = re.findall('<th scope="row">(.*?)</th>', line)
@@ -55,7 +57,9 @@ def rows(page):
     return found
 
 
-def test_seeds_count_as_one_and_cost_is_counted_to_what_all_have_reached(folders, tmp_path):
+def test_seeds_form_one_group_and_cost_counts_up_to_the_accuracy_that_all_reached(
+    folders, tmp_path
+):
     page = tmp_path / "out" / "index.html"
     command = [sys.executable, "-m", "keras_elu.report", *folders, "--out", page.parent]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -67,7 +71,7 @@ def test_seeds_count_as_one_and_cost_is_counted_to_what_all_have_reached(folders
     assert elu["test loss"] == "1.000 ± 0.707"
     assert elu["images/s"] == "1,100 ± 141"
     assert elu["device-hours"] == "0.1000 ± 0.0000"  # 180 s on 2 devices
-    # relu reaches 60% in its third epoch, the two of elu in their second and third.
+    # relu reaches 60% in its third epoch, the two runs of elu in their second and third.
     assert (relu["time to 60.0%"], relu["steps to 60.0%"]) == ("3.0 min", "30")
     assert (elu["time to 60.0%"], elu["steps to 60.0%"]) == ("2.5 min ± 42.4 s", "25 ± 7")
     assert (elu["activation"], relu["activation"]) == ("elu", "relu")
@@ -78,18 +82,58 @@ def test_seeds_count_as_one_and_cost_is_counted_to_what_all_have_reached(folders
 METRICS = ("loss", "val_loss", "accuracy", "val_accuracy", "images_per_second")
 
 
-def test_a_run_that_has_not_ended_is_compared_as_far_as_it_is(folders, tmp_path, capsys):
-    other = make(tmp_path / "unfinished", "elu", 1, finished=False)
+def test_an_incomplete_run_is_compared_up_to_its_last_epoch(folders, tmp_path, capsys):
+    other = make(tmp_path / "incomplete", "elu", 1, complete=False)
     assert report.main([str(folders[0]), str(other), "--out", str(tmp_path / "out")]) == 0
     page = tmp_path / "out" / "index.html"
-    assert rows(page)["mnist on digits"]["runs"] == "1 of 2 finished"
+    assert rows(page)["mnist on digits"]["runs"] == "1 of 2 complete"
     assert rows(page)[str(other)]["state"] == "3 epochs so far"
     assert "What differs" not in page.read_text(encoding="utf-8")
 
 
+def test_folders_without_an_epoch_are_left_out_with_a_line_each(
+    folders, tmp_path, monkeypatch, capsys
+):
+    """As `runs/*` gives them: one that has just started, a search, and a file."""
+    (make(tmp_path / "new", "relu", 0) / "history.csv").unlink()
+    (tmp_path / "search" / "trials").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("")
+    monkeypatch.chdir(tmp_path)
+    everything = sorted(path.name for path in tmp_path.iterdir())
+    assert report.main([*everything, "--out", "out"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "left out: new is a run that has not completed an epoch yet.",
+        "left out: notes.txt is not the folder of a run.",
+        "left out: search is not the folder of a run.",
+    ]
+    assert "3 runs, 2 configurations" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_run_that_is_given_by_several_paths_counts_once(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("elu-0")
+    paths = ["elu-0", "./elu-0/", str(folders[0]), "relu-0/../elu-0", "link", "relu-0"]
+    assert report.main([*paths, "--out", "out"]) == 0
+    page = tmp_path / "out" / "index.html"
+    assert "2 runs, 2 configurations" in page.read_text()
+    assert rows(page)["activation elu"]["runs"] == "1"
+    assert rows(page)["elu-0"]["seed"] == "0"  # named by its first path
+
+
+def test_a_missing_extra_is_named_in_one_sentence(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    assert report.main([*map(str, folders), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: matplotlib is missing: pip install '.[plots]' installs it.\n"
+    assert not (tmp_path / "out").exists()
+
+
 BAD = {
     "no run": ([], "RUN"),
-    "no folder": (["absent"], "absent is not the folder of a run"),
+    "no folder": (["absent"], "absent does not exist"),
+    "no run at all": (["."], "There is nothing to compare: . is not the folder of a run."),
+    "no epoch": (["new"], "new is a run that has not completed an epoch yet."),
+    "a damaged history": (["bad"], "bad is a run with a damaged history.csv"),
     "an accuracy in percent": (["absent", "--accuracy", "97"], "at most 1"),
     "a file for a folder": (["elu-0", "--out", "elu-0/config.json"], "cannot be written"),
 }
@@ -100,6 +144,8 @@ def test_a_wrong_command_ends_with_one_sentence_and_2(
     arguments, said, folders, monkeypatch, tmp_path, capsys
 ):
     monkeypatch.chdir(tmp_path)
+    (make(tmp_path / "new", "elu", 0) / "history.csv").write_text("epoch,loss\n")
+    (make(tmp_path / "bad", "elu", 0) / "history.csv").write_text("epoch,loss\n0,low\n")
     before = sorted(tmp_path.rglob("*"))
     assert report.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""keras-tuner's oracles lose no trial; here nothing is trained, and clocks are set by hand."""
+"""Oracles lose no trial. Nothing is trained here, and the clock is set by hand."""
 
 import itertools
 import json
@@ -8,12 +8,12 @@ import pytest
 
 from keras_elu.tuning import oracles, outcomes
 
-COMPLETE, STOPPED, FAILED = outcomes.COMPLETE, outcomes.STOPPED, outcomes.FAILED
+COMPLETE, PRUNED, FAILED = outcomes.COMPLETE, outcomes.PRUNED, outcomes.FAILED
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds, which pass when they are added."""
+    """A clock that moves only when seconds are added."""
     seconds = [0.0]
     monkeypatch.setattr(oracles.time, "monotonic", lambda: seconds[0])
     return seconds
@@ -53,7 +53,7 @@ def end(oracle, trial, value=None, status=COMPLETE, epochs=9, values=None):
     oracle.end_trial(trial)
 
 
-def test_the_first_trial_is_the_default_and_a_worker_who_asks_again_gets_his_own(make):
+def test_the_first_trial_is_the_default_and_a_worker_who_asks_again_gets_its_trial_again(make):
     oracle = make()
     first = oracle.create_trial("one")
     assert first.hyperparameters.values == {"x": 0.5, "kind": "a"}
@@ -61,16 +61,16 @@ def test_the_first_trial_is_the_default_and_a_worker_who_asks_again_gets_his_own
     assert oracle.create_trial("two").trial_id != first.trial_id
 
 
-def test_the_trial_of_a_silent_worker_goes_to_another_who_had_to_wait_for_that(make, clock):
+def test_the_trial_of_a_silent_worker_goes_to_another_that_waited(make, clock):
     oracle = make(max_trials=2)
     first, second = oracle.create_trial("one"), oracle.create_trial("two")
     end(oracle, second, 0.5)
-    assert oracle.create_trial("two").status == "IDLE"  # keras-tuner would send him home
+    assert oracle.create_trial("two").status == "IDLE"  # keras-tuner would let it exit
     clock[0] += oracles.LEASE - 1
     oracle.update_trial(first.trial_id, {})
     clock[0] += oracles.LEASE - 1
     assert oracle.create_trial("two").status == "IDLE"
-    assert not oracle.finished()
+    assert not oracle.may_close()
     clock[0] += 2
     again = oracle.create_trial("two")
     assert (again.trial_id, again.status) == (first.trial_id, "RUNNING")
@@ -79,41 +79,41 @@ def test_the_trial_of_a_silent_worker_goes_to_another_who_had_to_wait_for_that(m
     assert oracle.over
 
 
-def test_the_end_of_a_trial_counts_once_whoever_reports_it(make, clock):
+def test_the_end_of_a_trial_counts_once_even_if_two_workers_report_it(make, clock):
     oracle = make(max_trials=1)
     trial = oracle.create_trial("slow")
     clock[0] += oracles.LEASE + 1
     assert oracle.create_trial("quick").trial_id == trial.trial_id
-    end(oracle, trial, 0.5)  # by the slow one, who was not dead
+    end(oracle, trial, 0.5)  # by the slow worker, which was alive
     oracle.end_trial(trial)
     assert oracle.end_order == [trial.trial_id]
     assert oracle.create_trial("quick").status == oracle.create_trial("slow").status == "STOPPED"
 
 
-def test_a_trial_that_was_lost_and_ended_is_not_given_out_again(make, clock):
+def test_a_trial_that_was_lost_and_ended_is_not_run_again(make, clock):
     oracle = make(max_trials=1)
     trial = oracle.create_trial("slow")
-    oracle.lose("slow")
+    oracle.release("slow")
     end(oracle, trial, 0.5)
     assert oracle.create_trial("other").status == "STOPPED"
 
 
 @pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
-def test_killed_after_any_change_it_goes_on_from_the_same_state(make, tuner, tmp_path):
-    """Of two oracles of which one is made anew before every call, both do the same."""
+def test_killed_after_any_change_it_resumes_from_the_same_state(make, tuner, tmp_path):
+    """An oracle that is restored before every call does the same as one that is not."""
     seen, trials = [], {"random": 9, "bayesian": 3, "hyperband": None}[tuner]
-    for anew in (False, True):
+    for restored in (False, True):
         oracle = make(tuner, trials)
         drawn = {}
         for n in itertools.count():
-            oracle = make(tuner, trials) if anew else oracle
+            oracle = make(tuner, trials) if restored else oracle
             trial = oracle.create_trial(f"worker {n % 2}")
             if trial.status == "STOPPED":
                 break
             if trial.status == "IDLE":
                 continue
             drawn[trial.trial_id] = dict(trial.hyperparameters.values)
-            oracle = make(tuner, trials) if anew else oracle
+            oracle = make(tuner, trials) if restored else oracle
             status = FAILED if n % 4 == 3 else COMPLETE
             x = None if status == FAILED else drawn[trial.trial_id]["x"]
             end(oracle, trial, x, status, drawn[trial.trial_id].get("tuner/epochs", 9))
@@ -123,13 +123,11 @@ def test_killed_after_any_change_it_goes_on_from_the_same_state(make, tuner, tmp
         (tmp_path / "oracle.json").unlink()
         for path in (tmp_path / "trials").iterdir():
             path.unlink()
-    if tuner != "bayesian":  # whose process may draw other points where it starts
+    if tuner != "bayesian":  # its Gaussian process may draw other points after a restart
         assert seen[0] == seen[1]
 
 
-def test_a_worker_keeps_his_trial_when_the_chief_is_started_again_and_another_soon_gets_it(
-    make, clock
-):
+def test_a_worker_keeps_its_trial_when_the_chief_restarts_and_loses_it_when_silent(make, clock):
     first = make(max_trials=1).create_trial("one")
     oracle = make(max_trials=1)
     assert oracle.create_trial("two").status == "IDLE"
@@ -161,7 +159,7 @@ def test_the_state_is_whole_in_one_file_and_a_full_disk_does_not_end_the_search(
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 8, 9, 10, 27, 50])
-def test_hyperband_has_as_many_trials_as_it_says_and_its_last_are_complete(make, epochs):
+def test_hyperband_has_the_number_of_trials_it_promises_and_its_last_are_complete(make, epochs):
     oracle = make("hyperband", None, epochs)
     longest = 0
     while (trial := oracle.create_trial("one")).status == "RUNNING":
@@ -173,29 +171,29 @@ def test_hyperband_has_as_many_trials_as_it_says_and_its_last_are_complete(make,
     assert longest >= 1
 
 
-def test_hyperband_without_trials_enough_is_refused(make):
+def test_hyperband_with_too_few_trials_is_refused(make):
     with pytest.raises(ValueError, match="needs 23 trials for 9 epochs"):
         make("hyperband", 22)
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
-def test_a_trial_worse_than_the_median_of_the_others_is_stopped(make, direction):
+def test_a_trial_worse_than_the_median_of_the_others_is_pruned(make, direction):
     sign = 1 if direction == "min" else -1
 
     def go(oracle, values):
-        """Whether a trial with these values is stopped, and after which epoch."""
+        """The epoch after which a trial with these values is pruned; None if it is not."""
         trial = oracle.create_trial("one")
         for epoch, value in enumerate(values, 1):
             status = oracle.update_trial(trial.trial_id, {"val_loss": sign * value}, epoch).status
             if status == "STOPPED":
-                end(oracle, trial, sign * value, STOPPED, epoch)
+                end(oracle, trial, sign * value, PRUNED, epoch)
                 return epoch
         end(oracle, trial, sign * value)
         return None
 
     oracle = make(max_trials=20, direction=direction)
     assert [go(oracle, [level] * 9) for level in (1, 2, 3, 4, 5)] == [None] * 5
-    assert go(oracle, [3.1] * 9) == 3  # a third of the epochs is left alone
+    assert go(oracle, [3.1] * 9) == 3  # no trial is pruned in its first third
     assert go(oracle, [2.9] * 9) is None
     assert go(oracle, [9] * 2 + [0.5] * 7) is None
     assert go(oracle, [2] + [9] * 8) is None  # it was good once
@@ -205,38 +203,38 @@ def test_a_trial_worse_than_the_median_of_the_others_is_stopped(make, direction)
 def test_a_trial_is_trained_again_only_if_its_mean_is_no_worse_than_the_median(make, direction):
     sign = 1 if direction == "min" else -1
 
-    def asked(oracle, mean, trainings):
+    def answer(oracle, mean, trainings):
         trial = oracle.create_trial("one")
         return oracle.update_trial(trial.trial_id, {oracles.MEAN: sign * mean}, trainings).status
 
     oracle = make(max_trials=20, direction=direction)
     # After one training the others' median is 3, after two it is 5.
     for first, second in ((1, 9), (2, 8), (3, 7), (4, 1), (5, 3)):
-        assert asked(oracle, 99, 1) == "RUNNING"  # too few are complete
+        assert answer(oracle, 99, 1) == "RUNNING"  # too few are complete
         values = [sign * value for value in (first, second, 1000)]
         end(oracle, oracle.create_trial("one"), sign * (first + second), values=values)
-    end(oracle, oracle.create_trial("one"), sign * 100, STOPPED, values=[sign * 100])
-    assert asked(oracle, 3, 1) == "RUNNING"
-    assert asked(oracle, 3.1, 1) == "STOPPED"
-    assert asked(oracle, 5, 2) == "RUNNING"
-    assert asked(oracle, 5.1, 2) == "STOPPED"
+    end(oracle, oracle.create_trial("one"), sign * 100, PRUNED, values=[sign * 100])
+    assert answer(oracle, 3, 1) == "RUNNING"
+    assert answer(oracle, 3.1, 1) == "STOPPED"
+    assert answer(oracle, 5, 2) == "RUNNING"
+    assert answer(oracle, 5.1, 2) == "STOPPED"
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
-def test_a_trial_that_was_stopped_is_no_better_than_the_median_to_which_it_lost(make, direction):
+def test_a_pruned_trial_scores_no_better_than_the_median_to_which_it_lost(make, direction):
     sign = 1 if direction == "min" else -1
     oracle = make(max_trials=20, direction=direction)
     for value in (4, 5, 6):
         end(oracle, oracle.create_trial("one"), sign * value)
     scores = []
-    for value in (1, 9):  # of the first, by luck with its seed
+    for value in (1, 9):  # the first had a lucky seed
         trial = oracle.create_trial("one")
-        end(oracle, trial, sign * value, STOPPED)
+        end(oracle, trial, sign * value, PRUNED)
         scores.append(oracle.trials[trial.trial_id].score)
     assert scores == [sign * 5, sign * 9]
 
 
-def test_hyperband_which_compares_by_itself_stops_no_trial(make):
+def test_hyperband_prunes_no_trial_by_the_median(make):
     oracle = make("hyperband", None)
     for value in range(6):
         end(oracle, oracle.create_trial("one"), value)
@@ -245,7 +243,7 @@ def test_hyperband_which_compares_by_itself_stops_no_trial(make):
     assert oracle.update_trial(trial.trial_id, {"val_loss": 99.0}, 9).status == "RUNNING"
 
 
-def test_a_trial_that_failed_is_as_bad_as_the_worst(make):
+def test_a_failed_trial_scores_as_the_worst(make):
     oracle = make(max_trials=9)
     failed = oracle.create_trial("one")
     end(oracle, failed, None, FAILED)

@@ -1,4 +1,4 @@
-"""The spaces that are searched: around the recipe's own configuration, which is one of them."""
+"""Search spaces lie around the recipe's own configuration and contain it."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def test_a_space_at_its_defaults_is_the_recipes_default(recipe, spaces):
 
 
 @pytest.mark.parametrize(("recipe", "spaces"), SPACES)
-def test_a_space_at_its_defaults_is_what_it_lies_around(recipe, spaces):
+def test_a_space_at_its_defaults_is_the_given_configuration(recipe, spaces):
     for flags in (
         {"learning_rate": 0.002, "alpha": 0.3, "learning_rate_warmup": 0.6},
         {"learning_rate_schedule": "one_cycle", "learning_rate_end": 0.5},
@@ -49,7 +49,7 @@ def test_a_space_at_its_defaults_is_what_it_lies_around(recipe, spaces):
 
 
 @pytest.mark.parametrize(("recipe", "spaces"), SPACES)
-def test_whatever_is_drawn_is_a_config_of_the_recipe_and_nothing_else_is_changed(recipe, spaces):
+def test_every_draw_is_a_valid_config_and_changes_only_the_searched_fields(recipe, spaces):
     config = resolve(recipe, recipe.Config(dataset="digits"))
     hp = keras_tuner.HyperParameters()
     mapped(spaces, hp, config)
