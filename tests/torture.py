@@ -185,7 +185,7 @@ class Run:
             start.wait()
             self.problems.append(f"{log.name}: it hung")
             return None
-        self.counts[RESUMED] += "going on after step" in start
+        self.counts[RESUMED] += "resuming after step" in start
         if self._damaged and BEGUN in start:
             self._damaged = False
             if "is damaged" not in start:

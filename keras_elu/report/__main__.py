@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_elu.commands import Parser
+from keras_elu import commands
 from keras_elu.files import aside
 from keras_elu.report import runs
 
@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = [runs.read(path) for path in dict.fromkeys(options.runs)]
         page = write(found, options.out, options.accuracy)
     except ValueError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
+        return commands.failure(error)
     print(f"The comparison is in {page}.")
     return 0
 
@@ -69,7 +68,7 @@ def write(
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("keras_elu.report", __doc__)
+    parser = commands.Parser("keras_elu.report", __doc__)
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--out",

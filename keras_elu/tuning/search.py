@@ -15,7 +15,7 @@ import keras_tuner
 import tensorflow as tf
 import tyro
 
-from keras_elu import data, files, training
+from keras_elu import commands, data, files, training
 from keras_elu.training import command_line, signals
 from keras_elu.training.config import MAY_CHANGE, PLACES, recipe_name, resolve
 from keras_elu.tuning import chief, hparams, oracles, outcomes, results, shares, workers
@@ -79,26 +79,21 @@ def main(
         arguments: The command line. None: the process's own.
     """
     stop = signals.StopSignals()
-    try:
+    with commands.checking_arguments():
         search = Search(recipe, {"learning_rate": learning_rate, "alpha": alpha}, arguments)
         search.start()
-    except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
     with stop.handled():
         try:
             best = search.run(stop)
         except chief.CannotRun as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(commands.failure(error))
     if stop():
         print("Stopped and saved. The same command goes on from there.", file=sys.stderr)
-        sys.exit(signals.STOPPED)
+        sys.exit(commands.RESUMABLE)
     if search.role == "worker":
         return
     if best is None:
-        print(f"error: no trial is complete: {search.first_reason()}.", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(commands.failure(f"no trial is complete: {search.first_reason()}."))
     print(f"Everything is in {search.folder}; to see the trials, and HParams:")
     print(f"  {sys.executable} -m tensorboard.main --logdir {search.folder / 'trials'}")
     print("To train the best:")

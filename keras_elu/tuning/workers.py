@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import keras_tuner
 
-from keras_elu.training import signals
+from keras_elu import commands
 from keras_elu.tuning import chief, oracles, outcomes, shares
 
 _ATTEMPTS = 5  # of a trial whose process dies
@@ -117,7 +117,7 @@ class Worker(threading.Thread):
             if hopeless:
                 reason = "it was worse than the median of the others"
                 return _ended(outcomes.STOPPED, curve, self._objective, reason)
-            if code in (signals.STOPPED, -signal.SIGTERM):
+            if code in (commands.RESUMABLE, -signal.SIGTERM):
                 continue
             if code == 2:
                 if self._free(trial, run):

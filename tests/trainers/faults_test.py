@@ -36,7 +36,7 @@ def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tm
     for number, epoch in ((signal.SIGTERM, 10), (signal.SIGINT, 25)):
         process = start("mnist", *flags, cwd=tmp_path)
         output = until(process, f"epoch {epoch}/40")
-        assert not step or going_on(step) in output
+        assert not step or resuming(step) in output
         process.send_signal(number)
         output, _ = process.communicate()
         assert process.returncode == 75
@@ -47,13 +47,13 @@ def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tm
     again = start("mnist", *flags, cwd=tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output
-    assert going_on(step) in output
+    assert resuming(step) in output
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {"tensorboard"}
     assert len(losses(tmp_path / "run")) == 40
 
 
-def going_on(step):
-    return f"going on after step {step % 10} of 10 in epoch {step // 10 + 1}"
+def resuming(step):
+    return f"resuming after step {step % 10} of 10 in epoch {step // 10 + 1}"
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_a_run_at_once_and_its_checkpoint_stays(start, tmp_
     process.communicate()
     held = {path: path.read_bytes() for path in checkpoints.glob("step-*")}
     process = start("mnist", *flags, *endless, cwd=tmp_path)
-    until(process, "going on")
+    until(process, "resuming")
     process.send_signal(signal.SIGTERM)
     until(process, "SIGTERM: stopping after this step")
     process.send_signal(signal.SIGTERM)
@@ -163,7 +163,7 @@ def test_a_run_that_cannot_recover_says_how_often_it_tried(trainer, tmp_path):
     done = trainer("mnist", *flags, cwd=tmp_path)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "is not finite" in line]
-    assert [line.count("Going back to step 0 of") for line in lines] == [1, 1, 0]
-    assert [line.endswith("1 attempts are left.") for line in lines] == [True, False, False]
+    assert [line.count("Returning to step 0 of") for line in lines] == [1, 1, 0]
+    assert [line.endswith("attempts left: 1") for line in lines] == [True, False, False]
     assert lines[-1].endswith("is not finite. Lower --learning_rate.")
     assert "Traceback" not in done.stderr

@@ -113,7 +113,7 @@ def test_from_the_archives_to_a_trained_network(
     assert process.wait() == -9
     again = trainer("imagenet", *flags, "--run_dir", "killed", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on after" in again.stdout
+    assert "resuming after" in again.stdout
     ours, theirs = (
         json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "whole")
     )

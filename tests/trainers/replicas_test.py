@@ -60,7 +60,7 @@ def trainers_below(launcher):
     ("victim", "fault", "said"),
     [
         (0, signal.SIGKILL, "launch: worker 0 was killed by SIGKILL: all start again"),
-        (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: give"),
+        (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: rerun"),
     ],
     ids=["killed", "stalled"],
 )
@@ -70,12 +70,12 @@ def test_a_run_goes_on_after_a_worker_failed(victim, fault, said, launch, traine
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "epoch 3/8" in line and "going on" not in "".join(lines):
+        if "epoch 3/8" in line and "resuming" not in "".join(lines):
             os.kill(trainers_below(process.pid)[victim], fault)
     output = "".join(lines)
     assert process.wait() == 0, output
     assert re.search(said, output), output
-    assert "[0] going on after step " in output
+    assert "[0] resuming after step " in output
     undisturbed = trainer("mnist", *flags, "undisturbed", *MIRRORED, cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert_same_curves(tmp_path / "killed", tmp_path / "undisturbed")

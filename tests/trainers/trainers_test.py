@@ -42,7 +42,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it(first):
     lines = done.stdout.splitlines()
     assert said(done) == []
     assert set(lines[0]) == {"*"}
-    assert "mnist is not prepared here: THIS RUN TRAINS ON THE 1,797 EMBEDDED DIGITS" in lines[1]
+    assert "mnist is not prepared here: THIS RUN USES THE 1,797 EMBEDDED DIGITS INSTEAD" in lines[1]
     assert "--dataset mnist" in lines[2]
     assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert lines[-4].startswith("test ")
@@ -84,7 +84,7 @@ def test_a_finished_run_is_not_repeated_in_its_folder_and_another_is_refused(
     flags = ("--run_dir", first[0], "--config", first[0] / "config.json")
     done = trainer("mnist", *flags, cwd=tmp_path)
     assert (done.returncode, said(done)) == (0, [])
-    assert "finished" in done.stdout
+    assert "this run, already complete" in done.stdout
     refused = trainer("mnist", *flags, "--alpha", 0.5, cwd=tmp_path)
     assert refused.returncode == 2
     assert "another alpha, 1.0 instead of 0.5" in said(refused)[0]
@@ -102,7 +102,7 @@ def test_a_run_is_evaluated_alone_and_nothing_is_written(first, trainer, tmp_pat
     assert list(tmp_path.iterdir()) == []
     other = trainer("cifar", "--evaluate", folder / "model.keras", cwd=tmp_path)
     assert other.returncode == 2
-    assert "the file is of the recipe 'mnist', not 'cifar'" in said(other)[0]
+    assert "the file belongs to the recipe 'mnist', not 'cifar'" in said(other)[0]
 
 
 MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
