@@ -68,6 +68,7 @@ def test_every_public_name_is_listed_and_found():
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize(("name", "level"), [("trainers/mnist.py", "2"), ("other.py", "None")])
-def test_only_our_commands_hide_what_tensorflow_says_below_errors(name, level, printed):
-    assert printed(LOG_LEVEL, name) == [level]
+@pytest.mark.parametrize(("name", "hidden"), [("trainers/mnist.py", True), ("other.py", False)])
+def test_only_our_commands_hide_messages_of_tensorflow_below_errors(name, hidden, printed):
+    (level,) = printed(LOG_LEVEL, name)
+    assert (level == "2") == hidden  # JAX, where it is installed, sets 1

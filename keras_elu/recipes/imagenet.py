@@ -31,12 +31,12 @@ class Config(training.Config):
     """The configuration, with the fields of this recipe."""
 
     image_size: training.IntByDataset = None
-    """Height and width of the images after resizing, in pixels. None: as stored, or 224 if the
-    images differ in size."""
+    """Height and width of resized images, in pixels. None: as stored, or 224 if sizes vary."""
     width: training.FloatByDataset = None
     """Factor on the number of units of every hidden layer. The paper's network has 1."""
     augmentation: Literal["crop", "resized_crop"] = "crop"
-    """crop: crops of one scale, as in the paper. resized_crop: crops of 8% to 100% of the area.
+    """crop: crops of one scale, as in the paper.
+    resized_crop: crops of 8% to 100% of the area.
     Both also mirror half of the images."""
 
 

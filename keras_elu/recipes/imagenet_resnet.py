@@ -57,14 +57,16 @@ class Config(training.Config):
     first_size: training.IntByDataset = None
     """Initial height and width of training images, in pixels."""
     last_size: training.IntByDataset = None
-    """Final height and width of training images, in pixels. They grow in steps of 32, at equal
-    intervals."""
+    """Final height and width of training images, in pixels.
+    They grow in steps of 32, at equal intervals."""
     augmentation: Annotated[
         Literal["crop", "resized_crop", "trivial"] | None,
         tyro.conf.arg(help_behavior_hint=training.BY_DATASET),
     ] = None
-    """crop: crops of one scale. resized_crop: crops of 8% to 100% of the area.
-    trivial: resized_crop followed by TrivialAugment. All of them mirror half of the images."""
+    """crop: crops of one scale.
+    resized_crop: crops of 8% to 100% of the area.
+    trivial: resized_crop followed by TrivialAugment.
+    All of them mirror half of the images."""
     erasing: float = training.setting(0.0, between=(0.0, 1.0))
     """Probability of erasing a rectangle of an image."""
     mixup: float = training.setting(0.0, between=(0.0, 100.0))

@@ -66,19 +66,18 @@ class Config:
     strategy: Literal["default", "mirrored", "multiworker"] = setting("default", may_change=True)
     """default: one device.
     mirrored: all GPUs, or all logical CPU devices if there is no GPU.
-    multiworker: the devices of all workers in TF_CONFIG, which keras_elu.launch sets on one
-    machine."""
+    multiworker: the devices of all workers in TF_CONFIG, which keras_elu.launch sets up."""
     virtual_devices: _OptionalInt = setting(None, may_change=True, between=(1, 1024))
     """Number of logical devices to split the CPU into. None: one."""
     jit_compile: Literal["auto", "on", "off"] = setting("auto", may_change=True)
     """Whether XLA compiles the training step.
-    auto: only where it is faster: on GPUs, and on CPUs for dense networks in float32, or in
-    bfloat16 with up to 512 units."""
+    auto: only where it is faster.
+    That is on GPUs, and on CPUs for dense networks in float32, or in bfloat16 up to 512 units."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Data type of the computations. Variables are always float32."""
     activation: str = "elu"
-    """Activation of the hidden layers: elu, parametric_elu, shifted_relu, relu, leaky_relu, celu,
-    gelu, selu or silu."""
+    """Activation of the hidden layers.
+    One of elu, parametric_elu, shifted_relu, relu, leaky_relu, celu, gelu, selu and silu."""
     alpha: float = 1.0
     """Alpha of elu, or its initial value for parametric_elu. Positive."""
     alpha_schedule: Literal["constant", "linear", "cosine", "knots"] = "constant"
@@ -94,12 +93,12 @@ class Config:
     alpha_knots: _OptionalText = setting(
         None, between=(1e-3, 1e3), only_for={"alpha_schedule": ("knots",)}
     )
-    """For knots: values of alpha as fractions of --alpha, such as 1,0.5,2. They are spread evenly
-    over the steps and joined by straight lines."""
+    """For knots: values of alpha as fractions of --alpha, such as 1,0.5,2.
+    They are spread evenly over the steps and joined by straight lines."""
     batch_size: IntByDataset = None
     """Images per step, over all replicas."""
     micro_batches: int | Literal["auto"] = setting(1, may_change=True)
-    """Number of micro-batches into which each replica divides its share of a batch, to save memory.
+    """Number of micro-batches per replica and step, to save memory.
     auto: the smallest power of 2 with which a step fits into memory."""
     learning_rate: FloatByDataset = None
     """Learning rate, or its peak if it has a schedule."""
@@ -108,8 +107,9 @@ class Config:
     piecewise: the paper's schedule for CIFAR-100, which drops to 1/2, 1/20 and 1/200.
     one_cycle: half a cosine wave up, and another one down."""
     learning_rate_warmup: _OptionalFloat = setting(None, between=(0.0, 0.999))
-    """Fraction of the steps in which the learning rate rises to its peak, from 0, or for one_cycle
-    from 1/25 of the peak. None: 0.05 for cosine, 0.3 for one_cycle, 0 for the others."""
+    """Fraction of the steps in which the learning rate rises to its peak.
+    It starts at 0, or for one_cycle at 1/25 of the peak.
+    None: 0.05 for cosine, 0.3 for one_cycle, 0 for the others."""
     learning_rate_end: float = setting(
         0.0, between=(0.0, 1.0), only_for={"learning_rate_schedule": ("cosine", "one_cycle")}
     )
@@ -117,8 +117,8 @@ class Config:
     learning_rate_knots: _OptionalText = setting(
         None, between=(0.0, 1.0), only_for={"learning_rate_schedule": ("knots",)}
     )
-    """For knots: learning rates as fractions of the peak, such as 0.1,1,0. They are spread evenly
-    over the steps and joined by straight lines."""
+    """For knots: learning rates as fractions of the peak, such as 0.1,1,0.
+    They are spread evenly over the steps and joined by straight lines."""
     epochs: IntByDataset = None
     """Number of passes over the training images."""
     steps_per_epoch: _OptionalInt = None
@@ -132,11 +132,11 @@ class Config:
     checkpoints_kept: int = setting(2, may_change=True)
     """Number of checkpoints to keep."""
     recover: int = setting(0, may_change=True, between=(0, LARGEST_INT))
-    """How often a run may recover from a loss that is not finite, by returning to its last
-    checkpoint and skipping the batches that led to it."""
+    """How often a run may recover from a loss that is not finite.
+    It returns to its last checkpoint and skips the batches that led to the loss."""
     histograms_every: _OptionalInt = setting(None, may_change=True)
-    """Interval, in steps, at which TensorBoard gets histograms of activations and gradients, and
-    the mean and saturated share of the activations. None: never."""
+    """Interval, in steps, between histograms of activations and gradients for TensorBoard.
+    The mean and the saturated share of the activations come with them. None: never."""
     profile: _OptionalText = setting(None, may_change=True)
     """First and last step to profile for TensorBoard, such as 100:110. None: no profile."""
     seed: int = setting(0, between=(0, 2**32 - 1))
@@ -146,8 +146,8 @@ class Config:
     config: _OptionalText = setting(None, place=True)
     """The config.json of a run to repeat. Other flags override its values."""
     evaluate: _OptionalText = setting(None, place=True)
-    """Folder of a run, checkpoint or .keras file to evaluate instead of training. The configuration
-    is that of the run. Other flags override its values."""
+    """Folder of a run, checkpoint or .keras file to evaluate instead of training.
+    The configuration is that of the run. Other flags override its values."""
 
 
 MAY_CHANGE = {f.name for f in dataclasses.fields(Config) if f.metadata.get("may_change")}

@@ -1,4 +1,4 @@
-"""Real signals, a disk that is really full, and two runs that really want one folder."""
+"""Real signals, a disk that is really full, and two processes that want the same folder."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ FILES = {"config.json", "environment.json", "history.csv", "model.keras", "resul
 
 
 def until(process, text):
-    """Reads what a process says, up to the line that has the text."""
+    """Returns the output of a process up to the line that contains the text."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -30,7 +30,7 @@ def losses(folder):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tmp_path):
+def test_a_run_saves_on_a_stop_signal_and_the_same_command_completes_it(start, tmp_path):
     flags = ("--dataset", "digits", "--epochs", 40, "--steps_per_epoch", 10, "--run_dir", "run")
     step = 0
     for number, epoch in ((signal.SIGTERM, 10), (signal.SIGINT, 25)):
@@ -57,18 +57,17 @@ def resuming(step):
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_a_run_at_once_and_its_checkpoint_stays(start, tmp_path):
+def test_a_second_signal_ends_a_run_at_once_and_keeps_its_checkpoint(start, tmp_path):
     flags = ("--dataset", "digits", "--steps_per_epoch", 200_000, "--checkpoint_every", 1)
     endless = ("--steps_per_execution", 100_000, "--run_dir", "run")
-    short = ("--dataset", "digits", "--steps_per_epoch", 200_000, "--checkpoint_every", 20)
-    process = start("mnist", *short, "--run_dir", "run", cwd=tmp_path)
-    checkpoints = tmp_path / "run" / "checkpoints"
+    process = start("mnist", *flags, "--run_dir", "run", cwd=tmp_path)
     until(process, "mnist on digits")
-    while not list(checkpoints.glob("step-*")) and process.poll() is None:
-        pass
-    process.kill()
+    process.send_signal(signal.SIGTERM)
     process.communicate()
+    assert process.returncode == 75
+    checkpoints = tmp_path / "run" / "checkpoints"
     held = {path: path.read_bytes() for path in checkpoints.glob("step-*")}
+    assert held
     process = start("mnist", *flags, *endless, cwd=tmp_path)
     until(process, "resuming")
     process.send_signal(signal.SIGTERM)
@@ -94,7 +93,7 @@ def disk(folder, size):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_while_the_disk_is_full(start, tmp_path):
+def test_a_run_continues_while_the_disk_is_full(start, tmp_path):
     folder = tmp_path / "run"
     with disk(folder, "8m"):
         flags = ("--dataset", "digits", "--epochs", 120, "--checkpoint_every", 5)
@@ -120,7 +119,7 @@ def test_a_run_goes_on_while_the_disk_is_full(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_result_that_finds_no_room_ends_the_run_with_1_and_it_goes_on_later(start, tmp_path):
+def test_a_run_without_room_for_its_result_fails_and_completes_later(start, tmp_path):
     folder = tmp_path / "run"
     with disk(folder, "8m"):
         flags = ("--dataset", "digits", "--epochs", 12, "--run_dir", "run")
@@ -142,7 +141,7 @@ def test_a_result_that_finds_no_room_ends_the_run_with_1_and_it_goes_on_later(st
 
 
 @pytest.mark.slow
-def test_a_second_run_on_a_folder_is_refused_while_the_first_lives(start, trainer, tmp_path):
+def test_a_folder_in_use_is_refused_until_its_process_ends(start, trainer, tmp_path):
     first = start("mnist", *LONG, cwd=tmp_path)
     until(first, "epoch   1/200")
     second = trainer("mnist", *LONG, cwd=tmp_path)
@@ -158,7 +157,7 @@ def test_a_second_run_on_a_folder_is_refused_while_the_first_lives(start, traine
 
 
 @pytest.mark.slow
-def test_a_run_that_cannot_recover_says_how_often_it_tried(trainer, tmp_path):
+def test_a_run_that_cannot_recover_reports_every_attempt(trainer, tmp_path):
     flags = ("--dataset", "digits", "--learning_rate", 1e9, "--recover", 2, "--run_dir", "run")
     done = trainer("mnist", *flags, cwd=tmp_path)
     assert done.returncode == 1
