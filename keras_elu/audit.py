@@ -18,14 +18,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_elu import commands
 from keras_elu.distributed import keras_internals, step, strategies
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Copies
 from keras_elu.distributed.strategies import scope
-from keras_elu.training import command_line, devices
+from keras_elu.training import devices
 from keras_elu.training.config import Config
-from keras_elu.training.run import Run, prepare_run
+from keras_elu.training.run import Run, prepare_run, prepare_script
 
 STEPS = 8
 _ROWS = 16  # that a replica passes through a random layer, and the sides of images of any size
@@ -61,13 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        recipe, config = command_line.trainer(arguments)
-        strategy = devices.set_up(config)
-        _check_pieces(config, strategy)
-        run = prepare_run(recipe, config, strategy)
+        recipe, strategy, run = prepare_script(arguments)
+        _check_pieces(run.config, strategy)
     except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return commands.failure(error)
+    config = run.config
 
     def on_one(micro_batches):
         keras.utils.set_random_seed(config.seed)
@@ -77,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         checks = audit(run, strategy, on_one, config.micro_batches)
     except NonFiniteLoss as error:
-        print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
-        return 1
+        return commands.failure(f"{error} Lower --learning_rate.")
     if devices.is_chief(config):
         print(
             f"{run.recipe} on {run.dataset.name}: {STEPS} steps of {config.batch_size} images, "

@@ -1,15 +1,23 @@
-"""Command lines of arguments, where a mistake is one sentence."""
+"""What all commands share: how they read their arguments, and how they end."""
 
 import argparse
+import contextlib
 import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+
+RESUMABLE = os.EX_TEMPFAIL  # 75, the exit code of a command that stopped, and resumes when rerun
 
 
 class Parser(argparse.ArgumentParser):
-    """As `argparse.ArgumentParser`, with the description as it is written and whole names only.
+    """An `argparse.ArgumentParser` that raises `ValueError` instead of printing and exiting.
+
+    Prints the description as written, and accepts no abbreviated names.
 
     Args:
-        module: The module, of which `python -m` is the command.
-        description: What it does.
+        module: The module that `python -m` runs.
+        description: What the command does.
 
     Example:
 
@@ -52,3 +60,25 @@ def require(*modules: str, extra: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise ValueError(f"{module} is missing: pip install '.[{extra}]' installs it.")
+
+
+def failure(error: Exception | str) -> int:
+    """Prints on stderr, in one line, why a command failed, and returns its exit code.
+
+    Args:
+        error: A `ValueError` for a wrong command line; otherwise any exception, or a sentence.
+
+    Returns:
+        2 for a `ValueError`, and 1 for all others.
+    """
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2 if isinstance(error, ValueError) else 1
+
+
+@contextlib.contextmanager
+def checking_arguments() -> Iterator[None]:
+    """Exits as `failure` says if the block raises a `ValueError`."""
+    try:
+        yield
+    except ValueError as error:
+        sys.exit(failure(error))

@@ -1,7 +1,7 @@
-"""What goes on inside a network: how far its activations are from zero, and how many are stuck.
+"""The state of a network's activations: their mean, and how many are saturated.
 
-The mean of a unit's activations is the bias shift that it causes in the next layer, which ELU is
-there to keep small. A saturated unit has next to no gradient.
+The mean of a unit's activations is the bias shift that it causes in the next layer. ELU keeps it
+small. A saturated unit has almost no gradient.
 
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 2.
 """
@@ -12,7 +12,7 @@ import keras
 
 from keras_elu import layers
 
-FLAT = 0.05  # a slope below which an activation is saturated
+FLAT = 0.05  # an activation with a smaller slope is saturated
 _ACTIVATIONS = (
     *(layers.ELU, layers.ParametricELU, layers.ShiftedReLU),
     *(keras.layers.Activation, keras.layers.ELU, keras.layers.LeakyReLU, keras.layers.PReLU),
@@ -26,8 +26,8 @@ class Activity:
 
     Args:
         mean: Mean of its outputs.
-        saturated: Share of its inputs at which its slope is below 0.05: of an ELU's, those whose
-            outputs are within 5% of the lowest.
+        saturated: Share of its inputs at which its slope is below 0.05. For an ELU with an alpha of
+            1, its outputs there are within 5% of the lowest.
     """
 
     mean: float
@@ -35,12 +35,11 @@ class Activity:
 
 
 def activity(model: keras.Model, x) -> dict[str, Activity]:
-    """Returns the activity of each activation layer of a functional model, by its name.
+    """Returns the activity of each activation layer of a functional model, by layer name.
 
     Args:
-        model: A functional model. Of its layers count those that are an activation and nothing
-            else.
-        x: Its input, one batch.
+        model: A functional model. Only layers that are an activation and nothing else are covered.
+        x: One batch of inputs.
 
     Example:
 
@@ -57,7 +56,7 @@ def activity(model: keras.Model, x) -> dict[str, Activity]:
 
 
 def activations(model: keras.Model) -> list[keras.Layer]:
-    """Returns the layers of a functional model that are an activation and nothing else."""
+    """Returns the layers of a functional model that are an elementwise activation only."""
     of_rows = (keras.activations.softmax, keras.activations.log_softmax)
     return [
         layer
@@ -67,18 +66,19 @@ def activations(model: keras.Model) -> list[keras.Layer]:
 
 
 def observer(model: keras.Model) -> keras.Model:
-    """Returns a model of the same layers that gives its outputs, and `activations` their due.
+    """Returns a model of the same layers with more outputs.
 
-    That is for each of those layers the pair of its input and its output.
+    They are the outputs of the model, and a list with the input and the output of each layer in
+    `activations(model)`.
     """
     seen = [(layer.input, layer.output) for layer in activations(model)]
     return keras.Model(model.input, (model.output, seen))
 
 
 def numbers(layer: keras.Layer, x, y) -> tuple:
-    """Returns mean and saturated share of an activation with these inputs and outputs, as tensors.
+    """Returns the mean and the saturated share of an activation layer, as tensors.
 
-    The slope is that between two points close by, in float32 whatever the layer's precision.
+    The slope is the difference quotient of two nearby points, computed from float32 inputs.
     """
     x = keras.ops.cast(x, "float32")
     step = keras.ops.maximum(keras.ops.absolute(x), 1.0) / 64

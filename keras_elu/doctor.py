@@ -17,11 +17,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_elu import data, environment
+from keras_elu import commands, data, environment
 from keras_elu.distributed.execution import NonFiniteLoss
-from keras_elu.training import command_line, devices
 from keras_elu.training.config import Config
-from keras_elu.training.run import prepare_run
+from keras_elu.training.run import prepare_script
 
 SECONDS = 5.0  # of each measurement
 AHEAD = 5  # batches that are not measured, since they may have been read ahead
@@ -65,17 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        recipe, config = command_line.trainer(arguments)
-        if config.strategy == "multiworker":
-            raise ValueError(
-                "--strategy multiworker cannot be examined: examine one worker, with --strategy "
-                "mirrored and its part of --batch_size."
-            )
-        run = prepare_run(recipe, config, devices.set_up(config))
+        _, _, run = prepare_script(arguments, _check_workers)
     except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    cores, batch_size = environment.cores(), config.batch_size
+        return commands.failure(error)
+    config, cores, batch_size = run.config, environment.cores(), run.config.batch_size
     print(
         f"{run.recipe} on {run.dataset.name}: batches of {batch_size} images, cores: {cores}, "
         f"replicas: {run.replicas}",
@@ -89,16 +81,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         both = measure_step(run.model, run.training(0), batch_size)
         _show("both", both)
     except NonFiniteLoss as error:
-        print(f"error: {error} Lower --learning_rate.", file=sys.stderr)
-        return 1
+        return commands.failure(f"{error} Lower --learning_rate.")
     except tf.errors.OpError:
         if not run.dataset.failure:
             raise
-        print(f"error: {run.dataset.failure}", file=sys.stderr)
-        return 1
+        return commands.failure(run.dataset.failure)
     findings = Findings(input=alone, per_core=per_core, step=step, both=both, cores=cores)
     print("\n".join(advice(findings, run.dataset, config)), flush=True)
     return 0
+
+
+def _check_workers(config: Config) -> None:
+    if config.strategy == "multiworker":
+        raise ValueError(
+            "--strategy multiworker cannot be examined: examine one worker, with --strategy "
+            "mirrored and its part of --batch_size."
+        )
 
 
 def _show(what: str, speed: float, more: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Where a result was obtained: enough to obtain it again."""
+"""Where a result was obtained, in enough detail to obtain it again."""
 
 import datetime
 import importlib.metadata
@@ -18,7 +18,7 @@ _PACKAGES = ("keras", "numpy", "tensorflow", "tensorflow-datasets", "jax", "torc
 
 
 def describe() -> dict[str, Any]:
-    """Returns command, commit, versions and devices of this process, as JSON can hold them."""
+    """Returns the command, commit, versions and devices of this process, ready for JSON."""
     return {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "arguments": [_short(sys.argv[0]), *sys.argv[1:]],
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
 
 
 def append(path: pathlib.Path, record: dict[str, Any]) -> None:
-    """Adds a line of JSON to a file of results, and says so."""
+    """Appends a line of JSON to a file of results, and prints its path."""
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
@@ -42,7 +42,7 @@ def append(path: pathlib.Path, record: dict[str, Any]) -> None:
 
 
 def _short(script: str) -> str:
-    """Returns a script's path as it is called from here: of a module, Python gives the whole."""
+    """Returns the path of a script relative to the working directory, if it is below it."""
     path, here = pathlib.Path(script), pathlib.Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else script
 
@@ -55,7 +55,7 @@ def _version(name: str) -> str | None:
 
 
 def _accelerators() -> list[str]:
-    """Returns the models of the GPUs, which the backends name differently or not at all."""
+    """Returns the models of the GPUs, from the driver: not every backend knows them."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -72,7 +72,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that this code lies in, if it lies in one."""
+    """Returns the commit of the checkout that holds this code, if there is one."""
     checkout = pathlib.Path(keras_elu.__file__).parents[1]
     if not (checkout / ".git").exists():
         return None
@@ -85,7 +85,7 @@ def _commit() -> str | None:
 
 
 def cores() -> int:
-    """Returns the number of cores that this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS

@@ -1,10 +1,11 @@
 """Schedules: functions of the training step, for a learning rate or for an ELU's alpha.
 
-Each is a path through knots, and between two knots a constant, a line or half a cosine wave. Steps
-count from 0; before the first knot and after the last one the value is constant. A schedule takes
-a Python integer, a NumPy array or a tensor of steps and gives float32. At a knot the value is the
-one that was asked for, to the bit, and steps are compared and subtracted as integers: float32,
-in which `keras.optimizers.schedules` computes, cannot tell steps above 2**24 apart.
+Each schedule is a path through knots. Between two knots it is a constant, a line or half a cosine
+wave; before the first knot and after the last one it is constant. Steps count from 0.
+
+A schedule takes a Python integer, a NumPy array or a tensor of steps, and returns float32. At a
+knot it returns exactly the given value. Steps are compared and subtracted as integers, because
+float32, in which `keras.optimizers.schedules` computes, cannot tell steps above 2**24 apart.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ import numpy as np
 
 __all__ = ["Cosine", "Knots", "Linear", "OneCycle", "PiecewiseConstant", "elu_cifar_11"]
 
-_LAST_STEP = 2**31 - 1  # JAX has no integers above it unless asked for
+_LAST_STEP = 2**31 - 1  # the largest integer of JAX by default
 
 
 def _line(t):
@@ -33,7 +34,7 @@ def _wave(t):
 
 @dataclasses.dataclass(frozen=True)
 class _Segment:
-    """The path from value `start` at step `left` to `end` at `right`; no shape is a constant."""
+    """The path from `start` at step `left` to `end` at `right`; a constant without a `shape`."""
 
     left: int
     right: int
@@ -42,8 +43,8 @@ class _Segment:
     shape: Callable | None
 
     def __call__(self, step):
-        # From the value nearer to zero, so that a decay to zero loses no digits on its way, and
-        # two equal values are joined by exactly that value.
+        # Starting at the value nearer to zero keeps all digits of a decay to zero, and joins two
+        # equal values by exactly that value.
         if abs(self.start) <= abs(self.end):
             low, gap, distance = self.start, self.end - self.start, step - self.left
         else:
@@ -53,7 +54,7 @@ class _Segment:
 
 
 class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A frozen dataclass of numbers whose `_segments` are its path."""
+    """A frozen dataclass of numbers, with a path in `_segments`."""
 
     def _segments(self) -> list[_Segment]:
         raise NotImplementedError
@@ -67,7 +68,9 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
         segments = self._segments()
         first, last = segments[0], segments[-1]
         if isinstance(step, (int, np.ndarray, np.generic)):
-            step = np.asarray(np.clip(step, 0, last.right), "int32")  # it may exceed an int32
+            step = np.asarray(
+                np.clip(step, 0, last.right), "int32"
+            )  # a larger step would overflow int32
         step = keras.ops.cast(keras.ops.clip(step, 0, last.right), "int32")
         value = keras.ops.full_like(step, first.start, dtype="float32")
         for segment in segments:
@@ -83,7 +86,7 @@ class _Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 def _value(name, value) -> float:
     if not _is_number(value, numbers.Real) or not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value!r}: give a finite number that is not negative.")
+        raise ValueError(f"{name}={value!r}: give a finite number, 0 or larger.")
     return float(value)
 
 
@@ -109,7 +112,7 @@ def _sequence(name, value, check) -> tuple:
     return tuple(check(name, v) for v in value)
 
 
-# How the arguments of each name are checked; all the others are values.
+# The check for each argument, by name. All other arguments are values.
 _CHECKS = {
     "steps": _step,
     "warmup_steps": lambda name, value: _step(name, value, least=0),
@@ -125,15 +128,15 @@ _CHECKS = {
 class PiecewiseConstant(_Schedule):
     """Constant between boundaries.
 
-    `values[i]` on the steps `boundaries[i - 1] <= step < boundaries[i]`: "0.1 for 100 steps" is the
-    boundary 100, and step 100 is the first with the next value.
-    `keras.optimizers.schedules.PiecewiseConstantDecay` gives step 100 the old one still.
+    Returns `values[i]` for `boundaries[i - 1] <= step < boundaries[i]`. With a boundary of 100,
+    step 100 is the first with the next value, while
+    `keras.optimizers.schedules.PiecewiseConstantDecay` still returns the previous one there.
 
     Args:
-        boundaries: Steps from 1, none below the one before it.
-        values: Finite numbers, none negative, one more than boundaries.
-        warmup_steps: Number of steps on which the first value is reached from 0 in a straight line,
-            at most the first boundary.
+        boundaries: Steps in ascending order, 1 or larger.
+        values: Finite numbers, 0 or larger, one more than boundaries.
+        warmup_steps: Number of steps of a linear warm-up from 0 to the first value, at most the
+            first boundary.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -156,7 +159,7 @@ class PiecewiseConstant(_Schedule):
                 f"{min(self.boundaries)}."
             )
         if list(self.boundaries) != sorted(self.boundaries):
-            raise ValueError(f"boundaries={list(self.boundaries)}: give them in rising order.")
+            raise ValueError(f"boundaries={list(self.boundaries)}: give them in ascending order.")
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"{len(self.values)} values for {len(self.boundaries)} boundaries: give one value "
@@ -175,11 +178,11 @@ class PiecewiseConstant(_Schedule):
 @keras.saving.register_keras_serializable("keras_elu")
 @dataclasses.dataclass(frozen=True)
 class Knots(_Schedule):
-    """Straight lines between knots, which can take any shape: the one to search over.
+    """Straight lines between knots, for schedules of any shape.
 
     Args:
-        knots: Steps from 0, each above the one before it; two or more.
-        values: Finite numbers, none negative, one a knot.
+        knots: Two or more steps in strictly ascending order, 0 or larger.
+        values: Finite numbers, 0 or larger, one for each knot.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -196,10 +199,10 @@ class Knots(_Schedule):
     def __post_init__(self):
         super().__post_init__()
         if len(self.knots) < 2 or any(a >= b for a, b in itertools.pairwise(self.knots)):
-            raise ValueError(f"knots={list(self.knots)}: give two or more, in rising order.")
+            raise ValueError(f"knots={list(self.knots)}: give two or more, in ascending order.")
         if len(self.values) != len(self.knots):
             raise ValueError(
-                f"{len(self.values)} values for {len(self.knots)} knots: give one value a knot."
+                f"{len(self.values)} values for {len(self.knots)} knots: give one for each knot."
             )
 
     def _segments(self):
@@ -213,8 +216,8 @@ class Linear(_Schedule):
     """A straight line from `start` at step 0 to `end` at step `steps`.
 
     Args:
-        start: Finite number, not negative.
-        end: Finite number, not negative.
+        start: Finite number, 0 or larger.
+        end: Finite number, 0 or larger.
         steps: Number of steps, positive.
 
     Raises:
@@ -237,14 +240,15 @@ class Linear(_Schedule):
 @keras.saving.register_keras_serializable("keras_elu")
 @dataclasses.dataclass(frozen=True)
 class Cosine(_Schedule):
-    """A straight warm-up from `start` to `peak`, then half a cosine wave down to `end`.
+    """A linear warm-up from `start` to `peak`, then half a cosine wave down to `end`.
 
     Args:
-        peak: Finite number, not negative.
-        steps: Number of steps in all, warm-up included, positive.
-        warmup_steps: Number of steps of warm-up, fewer than `steps`; 0 starts at the peak.
-        end: Finite number, not negative: the value from step `steps` on.
-        start: Finite number, not negative: the value at step 0 if there is a warm-up.
+        peak: Finite number, 0 or larger.
+        steps: Total number of steps, including the warm-up, positive.
+        warmup_steps: Number of warm-up steps, less than `steps`. With 0 the schedule starts at the
+            peak.
+        end: Value from step `steps` on; a finite number, 0 or larger.
+        start: Value at step 0 if there is a warm-up; a finite number, 0 or larger.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -265,9 +269,7 @@ class Cosine(_Schedule):
     def __post_init__(self):
         super().__post_init__()
         if self.warmup_steps >= self.steps:
-            raise ValueError(
-                f"warmup_steps={self.warmup_steps} of {self.steps} steps: give fewer than all."
-            )
+            raise ValueError(f"warmup_steps={self.warmup_steps} of {self.steps} steps: give fewer.")
 
     def _segments(self):
         decay = _Segment(self.warmup_steps, self.steps, self.peak, self.end, _wave)
@@ -279,17 +281,18 @@ class Cosine(_Schedule):
 @keras.saving.register_keras_serializable("keras_elu")
 @dataclasses.dataclass(frozen=True)
 class OneCycle(_Schedule):
-    """Half a cosine wave up to `peak` and another one down.
+    """Half a cosine wave up to `peak`, and another one down.
 
-    The defaults are those of `torch.optim.lr_scheduler.OneCycleLR`: a rise over 30% of the steps
-    from a 25th of the peak, and a fall to a 250,000th of it.
+    The defaults are those of `torch.optim.lr_scheduler.OneCycleLR`: it rises from 1/25 of the peak
+    during 30% of the steps, and falls to 1/250,000 of it.
 
     Args:
-        peak: Finite number, not negative.
-        steps: Number of steps in all, positive.
-        warmup_fraction: Part of the steps on which the value rises, from 0 to 1.
-        start_factor: Finite number, not negative: the value at step 0 over the peak.
-        end_factor: Finite number, not negative: the value from step `steps` on over the peak.
+        peak: Finite number, 0 or larger.
+        steps: Total number of steps, positive.
+        warmup_fraction: Fraction of the steps in which the value rises, from 0 to 1.
+        start_factor: Value at step 0, as a fraction of the peak; a finite number, 0 or larger.
+        end_factor: Value from step `steps` on, as a fraction of the peak; a finite number, 0 or
+            larger.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -319,13 +322,13 @@ class OneCycle(_Schedule):
 
 
 def elu_cifar_11(steps: int) -> PiecewiseConstant:
-    """Returns the learning rates of the paper's 11-convolution network, scaled to any length.
+    """Returns the learning rates of the paper's network of 11 convolutions, scaled to `steps`.
 
-    0.01, 0.005, 0.0005 and 0.00005, changing after 35, 85 and 135 165ths of the steps. In the
-    paper these are thousands of iterations, each of 100 images.
+    The rates are 0.01, 0.005, 0.0005 and 0.00005. They change after 35/165, 85/165 and 135/165 of
+    the steps. The paper trains for 165,000 steps of 100 images.
 
     Args:
-        steps: Number of steps of the whole training, positive.
+        steps: Total number of steps, positive.
 
     Raises:
         ValueError: If `steps` is not a positive whole number.
@@ -339,6 +342,6 @@ def elu_cifar_11(steps: int) -> PiecewiseConstant:
         [Clevert et al., 2016](https://arxiv.org/abs/1511.07289), section 4.2.
     """
     steps = _step("steps", steps)
-    # Rounded up: a short training starts with the first rate too.
+    # Rounded up: even the shortest training starts with the first rate.
     boundaries = [-(-steps * thousands // 165) for thousands in (35, 85, 135)]
     return PiecewiseConstant(boundaries, [0.01, 0.005, 0.0005, 0.00005])

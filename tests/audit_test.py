@@ -291,7 +291,7 @@ BAD = {
     "no script": ([], "Nothing"),
     "an absent script": (["trainers/none.py"], "trainers/none.py"),
     "no Python": (["{script}"], "cannot be run"),
-    "no recipe": (["tests/conftest.py"], "imports 0 modules"),
+    "no recipe": (["tests/conftest.py"], "imports 0 recipes"),
     "an unknown flag": (["trainers/mnist.py", "--bogus"], "--bogus"),
     "a wrong value": (["trainers/mnist.py", "--batch_size", "0"], "--batch_size"),
     "no number of micro-batches": (["trainers/mnist.py", "--micro_batches", "auto"], "auto"),

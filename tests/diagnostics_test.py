@@ -1,4 +1,4 @@
-"""What goes on inside a network, against NumPy."""
+"""The activity of a network's layers, against NumPy."""
 
 import keras
 import numpy as np

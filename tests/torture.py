@@ -1,4 +1,4 @@
-"""Runs that are disturbed at random moments, and must end as if they never had been.
+"""Runs that are disturbed at random moments, and must end like an undisturbed run.
 
 python -m tests.torture --kind one --runs 100
 
@@ -56,7 +56,7 @@ KILLS, STOPS, FULL_DISK = (KILL, FLIP, CUT), ("SIGTERM", "SIGINT"), "a full disk
 FAULTS = {"kill": (KILL,), "all": (*KILLS, *STOPS, FULL_DISK)}
 BEGUN = "mnist on digits"  # what a run prints before it trains
 BEFORE, DURING, AFTER = "before training", "during training", "after the end"
-WRITING, RESUMED = "kills amid writing a checkpoint", "starts from a checkpoint"
+WRITING, RESUMED = "kills while writing a checkpoint", "starts from a checkpoint"
 HUNG = 300  # seconds after which a start is given up
 
 
@@ -78,7 +78,7 @@ def draw(seed: int, number: int, names: Sequence[str]) -> tuple[list[str], list[
 
 
 class Start:
-    """A process that does a run, or goes on with it, and writes what it prints to `log`."""
+    """A process that starts or resumes a run, with its output in `log`."""
 
     def __init__(self, kind: str, flags: Sequence[str], run: pathlib.Path, log: pathlib.Path):
         self._workers, self._log = kind == "workers", log
@@ -110,7 +110,7 @@ class Start:
         return self.seconds
 
     def left_unfinished(self, run: pathlib.Path) -> bool:
-        """Whether it was writing a checkpoint when it ended."""
+        """Whether the process was writing a checkpoint when it ended."""
         paths = run.glob("checkpoints/unfinished-*")
         return any(path.stat().st_mtime > self._clock for path in paths)
 
@@ -120,7 +120,7 @@ class Start:
     def kill(self, where: float) -> None:
         """Kills the process; of workers the first, the second or both, and launch if it has none.
 
-        Without launch workers would go on.
+        Without launch, workers would continue.
         """
         if not self._workers:
             self.signal("SIGKILL")
@@ -185,7 +185,7 @@ class Run:
             start.wait()
             self.problems.append(f"{log.name}: it hung")
             return None
-        self.counts[RESUMED] += "going on after step" in start
+        self.counts[RESUMED] += "resuming after step" in start
         if self._damaged and BEGUN in start:
             self._damaged = False
             if "is damaged" not in start:
@@ -258,7 +258,7 @@ def contents(run: pathlib.Path) -> dict[str, Any]:
             found |= {f"{name}, {k}": v for k, v in json.loads(path.read_text()).items()}
         elif path.is_file():
             found[name] = "there"
-    # What no two runs have alike: times, and of the configuration how often it is saved.
+    # Times differ between any two runs, and so do the checkpoint settings in the configuration.
     of_one = re.compile(r" speed/|(images_per_second|[ _]seconds|, 0 config)$")
     return {key: value for key, value in found.items() if not of_one.search(key)}
 
@@ -288,8 +288,8 @@ def weights(path: pathlib.Path) -> dict[str, Any]:
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     keys = [k for k in sorted(found.keys() | expected.keys()) if found.get(k) != expected.get(k)]
-    told = [f"{k}: {found.get(k)!r:.70} instead of {expected.get(k)!r:.70}" for k in keys[:8]]
-    return [*told, f"and {len(keys) - 8} more differences"] if len(keys) > 8 else told
+    shown = [f"{k}: {found.get(k)!r:.70} instead of {expected.get(k)!r:.70}" for k in keys[:8]]
+    return [*shown, f"and {len(keys) - 8} more differences"] if len(keys) > 8 else shown
 
 
 @contextlib.contextmanager

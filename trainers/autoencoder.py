@@ -2,7 +2,7 @@
 
 python trainers/autoencoder.py --dataset mnist --epochs 2
 
-Expected: half the squared error of a test image is 18.9, summed over its pixels.
+Expected: a test loss of 18.9, half the squared error of an image summed over its pixels.
 """
 
 from keras_elu import training

@@ -2,8 +2,8 @@
 
 python trainers/mnist.py --dataset mnist --epochs 10
 
-Expected: 97.3% of the test images right, in less than a minute on two cores. Without MNIST it
-trains on the embedded digits: 97.9%.
+Expected: a test accuracy of 97.3%, after less than a minute on two cores. Without --dataset, and if
+MNIST is not prepared, it trains on the embedded digits and reaches 97.9%.
 """
 
 from keras_elu import training

@@ -1,8 +1,8 @@
-"""The paper's networks, for any activation, as functional Keras models that give logits.
+"""The paper's networks, with any activation, as functional Keras models that return logits.
 
-Every factory takes the activation as `keras_elu.layers.get` does, places batch normalisation after
-the activation where it is asked for, and initialises the weights for the activation unless it is
-told otherwise. Layers have the same names in every process: `conv_3`, `activation_3`, `logits`.
+Every factory accepts the activations that `keras_elu.layers.get` accepts. Batch normalisation,
+where enabled, follows the activation. By default, initial weights are scaled for the activation.
+Layers have the same names in every process, such as `conv_3`, `activation_3` and `logits`.
 """
 
 from keras_elu.models.cifar import elu_cifar_11, elu_cifar_18

@@ -6,7 +6,7 @@ import keras
 
 from keras_elu.models import units
 
-# Stacks of (layers, units, field). One more layer, with a field of 1 and a unit a class, ends each.
+# Stacks of (layers, units, kernel size). A 1x1 layer with one unit per class ends each network.
 _STACKS_11 = (
     [(1, 192, 5)],
     [(1, 192, 1), (1, 240, 3)],
@@ -37,25 +37,25 @@ def elu_cifar_11(
     kernel_initializer=None,
     name: str = "elu_cifar_11",
 ) -> keras.Model:
-    """Eleven convolutions in stacks, a 2x2 max-pool after each stack.
+    """Eleven convolutions in stacks, each followed by 2x2 max-pooling.
 
-    1,669,028 parameters for the defaults. The paper leaves open, and here are chosen: drop-out
-    after the pool; weight decay on kernels, not on biases; no activation on the logits; for images
-    above 32 pixels a mean of the logits over what is left of the map.
+    It has 1,669,028 parameters by default. The paper leaves some choices open. Here dropout follows
+    the pooling, weight decay applies to kernels and not to biases, and the logits have no
+    activation. With images above 32 pixels, the logits are the mean over the remaining positions.
 
     Args:
-        input_shape: Height and width, each of which may be None, and channels.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
-        dropout: Rate after each of the six pools.
-        weight_decay: As in the paper, what is added to the gradient for each unit of weight: half
-            of it goes to `keras.regularizers.L2`, which adds twice its argument.
+        input_shape: Height, width and channels. Height and width may be None.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        dropout: Rates after each of the six pooling layers.
+        weight_decay: The multiple of each kernel that is added to its gradient, as in the paper.
+            `keras.regularizers.L2`, which adds twice its argument, gets half of it.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+        `(batch, height, width, channels)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -89,26 +89,26 @@ def elu_cifar_18(
     kernel_initializer=None,
     name: str = "elu_cifar_18",
 ) -> keras.Model:
-    """Eighteen convolutions in stacks, a 2x2 max-pool after each stack, and one for the logits.
+    """Eighteen convolutions in stacks, each followed by 2x2 max-pooling, and one for the logits.
 
-    39,330,404 parameters for the defaults, 39,226,634 for 10 classes. The paper leaves open, and
-    here are chosen: what `elu_cifar_11` chooses, and the drop-out rates of the first phase. For
-    its second phase, build the network again with the rates `(0, .1, .2, .3, .4, .5, 0)` and
-    `dropout_everywhere`, and hand over the weights; for the third, with 1.5 times these rates.
+    It has 39,330,404 parameters by default, and 39,226,634 with 10 classes. The choices that the
+    paper leaves open are those of `elu_cifar_11`, and the dropout rates of the first phase. For the
+    paper's second phase, build the network again with the rates `(0, .1, .2, .3, .4, .5, 0)` and
+    `dropout_everywhere`, and copy the weights. For the third, use 1.5 times these rates.
 
     Args:
-        input_shape: Height and width, each of which may be None, and channels.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
-        dropout: Rate after each of the seven pools.
-        dropout_everywhere: Whether drop-out follows every layer of a stack, at the stack's rate.
-        weight_decay: As in the paper, what is added to the gradient for each unit of weight.
+        input_shape: Height, width and channels. Height and width may be None.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        dropout: Rates after each of the seven pooling layers.
+        dropout_everywhere: Whether dropout follows every layer of a stack, at its rate.
+        weight_decay: The multiple of each kernel that is added to its gradient, as in the paper.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+        `(batch, height, width, channels)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.

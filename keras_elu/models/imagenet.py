@@ -8,7 +8,7 @@ import keras
 
 from keras_elu.models import pyramid, units
 
-# Stacks of (layers, units, field), then fully connected layers.
+# Stacks of (layers, units, kernel size), then fully connected layers.
 _STACKS = ((1, 96, 6), (3, 512, 3), (5, 768, 3), (3, 1024, 3))
 _DENSE = (4096, 4096)
 _LEVELS = (1, 2, 4)
@@ -29,29 +29,29 @@ def elu_imagenet_15(
 ) -> keras.Model:
     """Twelve convolutions, spatial pyramid pooling, and three fully connected layers.
 
-    The parameters do not depend on the size of the images. The paper leaves open, and here are
-    chosen: a stride of 2 in the first layer; pyramid levels of 1, 2 and 4 bins a side; weight
-    decay on kernels, not on biases. The 2x2 max-pool after each stack is left out on a side that
-    it would bring under 4 pixels, the bins of the finest level, which happens to images below 97
-    pixels: without this one of 32 would enter the pyramid as a single pixel. Where the size is
-    None, all four pools are there.
+    The parameters do not depend on the size of the images. The paper leaves some choices open. Here
+    the first layer has a stride of 2, the pyramid levels have 1, 2 and 4 bins per side, and weight
+    decay applies to kernels and not to biases. Each stack ends with 2x2 max-pooling, except along a
+    side that would become shorter than 4 pixels, the number of bins of the finest level. This
+    affects images below 97 pixels: an image of 32 would otherwise enter the pyramid as a single
+    pixel. A side of None is always pooled.
 
     Args:
-        input_shape: Height and width, each of which may be None, and channels.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
-        width: Factor on the units of every hidden layer, positive; below 1 for small machines.
+        input_shape: Height, width and channels. Height and width may be None.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        width: Factor on the number of units of every hidden layer, positive.
         dropout: Rate after each of the two hidden fully connected layers, from 0 to below 1.
-        weight_decay: As in the paper, what is added to the gradient for each unit of weight: half
-            of it goes to `keras.regularizers.L2`, which adds twice its argument.
+        weight_decay: The multiple of each kernel that is added to its gradient, as in the paper.
+            `keras.regularizers.L2`, which adds twice its argument, gets half of it.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        include_preprocessing: Whether pixels from 0 to 255 come in, and ImageNet's mean is taken
-            from them and its standard deviation divides them.
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        include_preprocessing: Whether the model takes pixels from 0 to 255 and standardizes them
+            with the mean and standard deviation of ImageNet.
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+        `(batch, height, width, channels)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -19,19 +19,19 @@ def mnist_mlp(
 ) -> keras.Model:
     """Eight layers of 128 units.
 
-    217,354 parameters for the defaults.
+    It has 217,354 parameters by default.
 
     Args:
-        input_shape: Of one example; all its numbers enter the first layer.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
+        input_shape: Shape of one example, which is flattened.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation. The
-            authors' code has "he_uniform".
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation. The authors'
+            code uses "he_uniform".
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, *input_shape)`, and logits `(batch, classes)`.
+        `(batch, *input_shape)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -62,21 +62,20 @@ def mnist_autoencoder(
     kernel_initializer=None,
     name: str = "mnist_autoencoder",
 ) -> keras.Model:
-    """Autoencoder: 1000, 500, 250, 30, 250, 500 and 1000 units, and its input again.
+    """Autoencoder with layers of 1000, 500, 250, 30, 250, 500 and 1000 units.
 
-    2,837,314 parameters for the defaults. The paper leaves open what the code of 30 units and the
-    output are: here the code has the activation as every other layer has it, and the output is
-    linear.
+    It has 2,837,314 parameters by default. The paper leaves open whether the bottleneck of 30 units
+    and the output have an activation. Here the bottleneck does, and the output does not.
 
     Args:
-        input_shape: Of one example; all its numbers enter the first layer.
-        activation: As `keras_elu.layers.get` takes it.
+        input_shape: Shape of one example, which is flattened.
+        activation: Any activation that `keras_elu.layers.get` accepts.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, *input_shape)`, both.
+        Both `(batch, *input_shape)`.
 
     Raises:
         ValueError: If an argument is out of its range.

@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling, for images of any size before a layer of fixed size."""
+"""Spatial pyramid pooling, which turns feature maps of any size into a fixed number of values."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,20 @@ from keras_elu.models import units
 
 @keras.saving.register_keras_serializable("keras_elu")
 class SpatialPyramidPooling2D(keras.layers.Layer):
-    """Maxima over the bins of several grids, one grid a level, laid over a map of any size.
+    """Maximum over each bin of several grids, one grid per level, for feature maps of any size.
 
-    A grid of `n` splits a side of `s` into bins `i` from `floor(i s / n)` to `ceil((i + 1) s / n)`:
-    they cover the map, overlap where `n` does not divide `s`, and are never empty, so that a map
-    may be smaller than the grid. `keras.layers.AdaptiveMaxPooling2D` has the same bins for one
-    grid, but needs a known size, and stops the process on a map of one pixel.
+    A grid with `n` bins per side divides a side of `s` positions into bins from `floor(i s / n)` to
+    `ceil((i + 1) s / n)`. The bins cover the map, overlap unless `n` divides `s`, and are never
+    empty, even if the map is smaller than the grid. `keras.layers.AdaptiveMaxPooling2D` has the
+    same bins for one grid, but it needs a known size, and aborts the process on a map of one pixel.
 
     Args:
-        levels: Bins a side of each grid, positive; the paper's three levels are taken as 1, 2, 4.
+        levels: Number of bins per side of each grid, positive. The paper has three levels, but does
+            not give their bins.
 
     Input and output shape:
-        `(batch, height, width, channels)`, where any but the channels may be unknown, and
-        `(batch, bins, channels)`: level by level, row by row. 21 bins for the levels 1, 2 and 4.
+        `(batch, height, width, channels)`, where all but the channels may be unknown;
+        `(batch, bins, channels)`, level by level and row by row, with 21 bins for 1, 2 and 4.
 
     Raises:
         ValueError: If `levels` is not a list of positive whole numbers.

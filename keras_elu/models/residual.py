@@ -1,4 +1,4 @@
-"""Residual networks that ELU can train without an activation after the addition."""
+"""Residual networks for ELU, without an activation after the addition."""
 
 import numbers
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ def elu_resnet(
 ) -> keras.Model:
     """Residual network for CIFAR: three stages of 16, 32 and 64 filters.
 
-    Each of its blocks adds convolution, activation, convolution, batch normalisation to what
-    enters it, and nothing follows the addition: with an activation there, or with batch
-    normalisation before the ELU, deep ones train badly or not at all. Chosen here: the first
-    convolution has its activation, then batch normalisation; where the shape changes, a 1x1
-    convolution with batch normalisation is the shortcut; a branch starts at zero, so that each
-    block starts as its shortcut; weight decay on kernels only.
+    The branch of a block is convolution, activation, convolution, batch normalisation, and nothing
+    follows the addition. With an activation after the addition, or batch normalisation before the
+    ELU, deep networks train badly or not at all. The paper leaves some choices open. Here the first
+    convolution is followed by the activation and batch normalisation. Where the shape changes, the
+    shortcut is a 1x1 convolution with batch normalisation. Branches are initially zero, which makes
+    each block equal to its shortcut. Weight decay applies to kernels only.
 
     Args:
-        input_shape: Height and width, each of which may be None, and channels.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
-        depth: Layers with weights on the longest path: 6 n + 2, as 20, 32, 44, 56 and 110.
-        weight_decay: What is added to the gradient for each unit of weight.
-        batch_norm: Whether there is batch normalisation. A branch starts at zero by its gamma,
-            and without it by the kernel of its last convolution.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        name: Of the model; None is "elu_resnet_" and the depth.
+        input_shape: Height, width and channels. Height and width may be None.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        depth: Number of layers with weights on the longest path, 6 n + 2: 20, 32, 44, 56 or 110.
+        weight_decay: The multiple of each kernel that is added to its gradient.
+        batch_norm: Whether there is batch normalisation. A branch is initially zero through its
+            gamma, or without it through the kernel of the last convolution.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        name: Name of the model. None: "elu_resnet_" and the depth.
 
     Input and output shape:
-        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+        `(batch, height, width, channels)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -55,7 +55,9 @@ def elu_resnet(
         [He et al., 2015](https://arxiv.org/abs/1512.03385), section 4.2.
     """
     if not units.is_number(depth, numbers.Integral) or depth < 8 or depth % 6 != 2:
-        raise ValueError(f"depth={depth!r}: give 6 n + 2 for a positive n, as 20, 32, 56 or 110.")
+        raise ValueError(
+            f"depth={depth!r}: give 6 n + 2 for a positive n, such as 20, 32, 56 or 110."
+        )
     net = units.Units(
         activation,
         batch_norm=batch_norm,
@@ -81,23 +83,23 @@ def elu_resnet_50(
 ) -> keras.Model:
     """Residual network for ImageNet: 50 layers, in blocks of three convolutions.
 
-    Built as `elu_resnet`: an activation after each convolution of a branch but the last, batch
-    normalisation at its end, nothing after the addition. Chosen here, besides: the stride of a
-    block is that of its 3x3 convolution.
+    Like `elu_resnet`, it has an activation after each convolution of a branch except the last,
+    batch normalisation at the end of the branch, and nothing after the addition. Where a block has
+    a stride, it is in the 3x3 convolution.
 
     Args:
-        input_shape: Height and width, each of which may be None, and channels.
-        classes: Number of logits, positive.
-        activation: As `keras_elu.layers.get` takes it.
-        weight_decay: What is added to the gradient for each unit of weight.
+        input_shape: Height, width and channels. Height and width may be None.
+        classes: Number of classes, positive.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        weight_decay: The multiple of each kernel that is added to its gradient.
         batch_norm: Whether there is batch normalisation, as for `elu_resnet`.
-        kernel_initializer: As a Keras layer takes it; None initialises for the activation.
-        include_preprocessing: Whether pixels from 0 to 255 come in, and ImageNet's mean is taken
-            from them and its standard deviation divides them.
-        name: Of the model.
+        kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        include_preprocessing: Whether the model takes pixels from 0 to 255 and standardizes them
+            with the mean and standard deviation of ImageNet.
+        name: Name of the model.
 
     Input and output shape:
-        `(batch, height, width, channels)`, and logits `(batch, classes)`.
+        `(batch, height, width, channels)`; logits, `(batch, classes)`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -143,7 +145,7 @@ def _block(net, x, convolutions, strides):
     shortcut = x
     if strides > 1 or x.shape[-1] != filters:
         shortcut = _last(net, x, filters, 1, strides)
-    # The first 3x3 convolution has the stride; so it is in a basic block and in a bottleneck.
+    # The first 3x3 convolution has the stride, in a basic block and in a bottleneck.
     for field, width in hidden:
         stride, strides = (strides, 1) if field == 3 else (1, strides)
         x = net.activation(net.conv(x, width, field, stride))
@@ -152,10 +154,10 @@ def _block(net, x, convolutions, strides):
 
 
 def _last(net, x, filters, size, strides, starts_at=None):
-    """A convolution without an activation, and the initializer of what scales it."""
+    """A convolution without an activation; `starts_at` initializes its scale."""
     if not net.batch_norm:
         kernel = {} if starts_at is None else {"kernel_initializer": starts_at}
         return net.conv(x, filters, size, strides, **kernel)
-    # Batch normalisation takes a bias away again.
+    # Batch normalisation would cancel a bias.
     x = net.conv(x, filters, size, strides, use_bias=False)
     return net.normalization(x, gamma_initializer=starts_at or "ones")

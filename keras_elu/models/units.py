@@ -1,4 +1,4 @@
-"""The units of every network: weights, activation, and what follows them."""
+"""The building blocks of the networks: layers with weights, activation, pooling and dropout."""
 
 import collections
 import math
@@ -11,27 +11,25 @@ import numpy as np
 
 from keras_elu import layers
 
-# Of the pixels of ImageNet's training images, from 0 to 1: of red, green and blue, and of grey.
+# Statistics of the pixels of ImageNet's training images, scaled to 0 to 1: for RGB and for grey.
 _MEANS = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 _DEVIATIONS = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 
 
 class Units:
-    """Makes the layers of one network, named by their kind and number.
+    """Makes the layers of one network, named by kind and number.
 
     Args:
-        activation: As `keras_elu.layers.get` takes it.
+        activation: Any activation that `keras_elu.layers.get` accepts.
         batch_norm: Whether batch normalisation follows every activation.
-        kernel_initializer: As a Keras layer takes it; or None, which keeps the second moment of
-            what enters the activations at one.
-        weight_decay: What is added to the gradient for each unit of weight; kernels only.
+        kernel_initializer: Any Keras initializer. None keeps the second moment of the inputs of the
+            activations at one.
+        weight_decay: The multiple of each kernel that is added to its gradient.
     """
 
     def __init__(self, activation, *, batch_norm, kernel_initializer, weight_decay=0.0):
         if not is_number(weight_decay, numbers.Real) or not 0 <= weight_decay < math.inf:
-            raise ValueError(
-                f"weight_decay={weight_decay!r}: give a finite number that is not negative."
-            )
+            raise ValueError(f"weight_decay={weight_decay!r}: give a finite number, 0 or larger.")
         self._make_activation = layers.get(activation)
         self._example()
         self.batch_norm = batch_norm
@@ -57,12 +55,12 @@ class Units:
         return keras.layers.BatchNormalization(name=self.name("batch_norm"), **kwargs)(x)
 
     def activate(self, x):
-        """The activation, and batch normalisation if the network has it."""
+        """Applies the activation, then batch normalisation if the network has it."""
         x = self.activation(x)
         return self.normalization(x) if self.batch_norm else x
 
     def pool(self, x, size: int | Sequence[int] = 2, strides: int | None = None):
-        # "same": an odd last row is pooled too, and a map of one pixel stays.
+        # "same" also pools an odd last row, and keeps a map of one pixel.
         return keras.layers.MaxPooling2D(size, strides, padding="same", name=self.name("pool"))(x)
 
     def dropout(self, x, rate: float):
@@ -76,7 +74,7 @@ class Units:
         defaults = {
             "name": kwargs.get("name") or self.name(kind),
             "kernel_initializer": self._initializer(),
-            # Keras adds the gradient of r w^2, which is 2 r w.
+            # The gradient of r w^2 is 2 r w.
             "kernel_regularizer": keras.regularizers.L2(self._weight_decay / 2)
             if self._weight_decay
             else None,
@@ -91,7 +89,7 @@ class Units:
         initializer = keras.initializers.get(self._kernel_initializer)
         if not isinstance(initializer, keras.initializers.Initializer):
             return initializer
-        # One initializer object gives all kernels of one shape the same values.
+        # One initializer object gives equal values to all kernels of equal shape.
         config = initializer.get_config()
         if isinstance(config.get("seed"), int):
             self._count["seed"] += 1
@@ -102,24 +100,24 @@ class Units:
         example = self._make_activation()
         if not isinstance(example, keras.layers.Layer):
             raise ValueError(
-                f"The activation function returned {example!r}: let it return a Keras layer."
+                f"The activation function returned {example!r}: it must return a Keras layer."
             )
         return example
 
 
 def logits_dtype() -> str:
-    """The dtype of the layer that gives logits: that of the variables, so float32 if mixed."""
+    """The dtype of the layer that returns logits: float32 in mixed precision."""
     return keras.config.dtype_policy().variable_dtype
 
 
 def second_moment(activation) -> float:
-    """Returns the mean of `f(z)**2` for a standard normal `z`, measured through the layer.
+    """Returns the mean of `f(z)**2` for a standard normal `z`.
 
-    The reciprocal is the scale with which `keras.initializers.VarianceScaling` over the fan-in
-    keeps the second moment of what enters the activations from one layer to the next.
+    With its reciprocal as the scale, `keras.initializers.VarianceScaling` with "fan_in" keeps the
+    second moment of the inputs of the activations constant from layer to layer.
 
     Args:
-        activation: As `keras_elu.layers.get` takes it; any layer that works elementwise.
+        activation: Any elementwise activation that `keras_elu.layers.get` accepts.
 
     Raises:
         ValueError: If the activation is unknown, or its second moment is 0 or not finite.
@@ -132,24 +130,25 @@ def second_moment(activation) -> float:
     Reference:
         [He et al., 2015](https://arxiv.org/abs/1502.01852), section 2.2.
     """
-    # A sum over equal steps: it needs no smoothness, and a kink at a whole number lies on a step.
+    # A sum over equal steps needs no smoothness, and has a step at every whole number, where kinks
+    # may lie.
     z = np.linspace(-8, 8, 16 * 256 + 1)
     density = np.exp(-np.square(z) / 2)
-    # Four axes, for layers that share their weights over an image's rows and columns.
+    # Four axes, for layers that share weights over the rows and columns of an image.
     images = z.reshape(-1, 1, 1, 1).astype("float32")
     outputs = keras.ops.convert_to_numpy(layers.get(activation)()(images))
     squares = np.square(outputs.astype("float64").reshape(-1))
     moment = float(density @ squares / density.sum())
     if not 0 < moment < math.inf:
         raise ValueError(
-            f"The activation {activation!r} has a second moment of {moment} at standard normal "
-            "input: give a kernel_initializer."
+            f"The activation {activation!r} has a second moment of {moment} for standard "
+            "normal inputs: give a kernel_initializer."
         )
     return moment
 
 
 def image_input(shape: Sequence[int | None]):
-    """An input for images; checked here, since Keras would fail deep inside a layer."""
+    """An input for images, checked here because Keras would only fail deep inside a layer."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             "These networks put the channels last: call "
@@ -168,12 +167,12 @@ def image_input(shape: Sequence[int | None]):
 
 
 def standardize(pixels):
-    """Pixels from 0 to 255, less the mean of ImageNet's, divided by their standard deviation."""
+    """Standardizes pixels from 0 to 255 with the mean and standard deviation of ImageNet."""
     channels = pixels.shape[-1]
     if channels not in _MEANS:
         raise ValueError(
-            f"include_preprocessing is for images with 1 or 3 channels, not {channels}: leave it "
-            "out, and standardize them yourself."
+            f"include_preprocessing supports images with 1 or 3 channels, not {channels}: leave it "
+            "out and standardize the images yourself."
         )
     means, deviations = _MEANS[channels], _DEVIATIONS[channels]
     return keras.layers.Rescaling(

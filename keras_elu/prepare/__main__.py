@@ -26,8 +26,7 @@ from typing import NamedTuple, NoReturn
 
 import tqdm
 
-from keras_elu import environment, files
-from keras_elu.commands import Parser
+from keras_elu import commands, environment, files
 from keras_elu.prepare import processes, shards, sources
 
 WHOLE = {"train": 1_281_167, "validation": 50_000}  # imagenet2012's images
@@ -72,15 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _finish(plan, options)
                 except OSError as error:
                     raise processes.Failed(shards.explain(error)) from error
-    except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except processes.Failed as error:
-        print("error:", error, file=sys.stderr)
-        return 1
+    except (ValueError, processes.Failed) as error:
+        return commands.failure(error)
     except Stopped as stopped:
         print(f"{stopped}: stopped. The same command goes on from there.", file=sys.stderr)
-        return os.EX_TEMPFAIL
+        return commands.RESUMABLE
     return 0
 
 
@@ -100,7 +95,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("keras_elu.prepare", __doc__)
+    parser = commands.Parser("keras_elu.prepare", __doc__)
     parser.add_argument("source", metavar="SOURCE", type=pathlib.Path, help="folder of the images")
     parser.add_argument(
         "data_dir", metavar="DATA_DIR", type=pathlib.Path, help="folder of prepared data sets"

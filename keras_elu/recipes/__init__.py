@@ -1,9 +1,9 @@
-"""What is trained: each module has a Config, its DEFAULTS, `build` and `datasets`.
+"""What is trained. Each module is a recipe, with a `Config` and the following names.
 
-`DEFAULTS` maps data sets to the values of the fields that are left at None; its first entry is the
-data set the recipe was made for, and stands for all that are not listed; `LEARNING_RATE_SCHEDULE`
-is the schedule where none is given.
-`build(config, dataset, steps)` returns the model and the arguments of its `compile`, with schedules
-over `steps`; `datasets(config, dataset, start_step)` returns the training, validation and test
-pipelines.
+`DEFAULTS` maps data sets to values for the fields of the Config that are None. Its first entry is
+the data set that the recipe was made for, and applies to all data sets that are not listed.
+`LEARNING_RATE_SCHEDULE` is the default of `--learning_rate_schedule`.
+`build(config, dataset, steps)` returns the model and the arguments of its `compile`. Its schedules
+span `steps`.
+`datasets(config, dataset, start_step)` returns the training, validation and test pipelines.
 """

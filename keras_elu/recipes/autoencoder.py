@@ -1,4 +1,4 @@
-"""Compresses digits to 30 numbers and back with the paper's deep autoencoder.
+"""The paper's deep autoencoder, which compresses a digit to 30 numbers.
 
 The loss is half the squared error, summed over the pixels.
 
@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from keras_elu import data, models, training
 
-# The paper trains for 500 epochs with rates from 0.01 down; with this loss and this start 0.001 is
-# near the limit, above which the first steps diverge.
+# The paper trains for 500 epochs with learning rates of 0.01 and less. With this loss and these
+# initial weights, training diverges above 0.001.
 DEFAULTS = {
     "mnist": {"batch_size": 64, "learning_rate": 0.0003, "epochs": 30},
     "digits": {"batch_size": 64, "learning_rate": 0.001, "epochs": 100},
@@ -25,7 +25,7 @@ LEARNING_RATE_SCHEDULE = "constant"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(training.Config):
-    """What the recipe can be told; it has no flags of its own."""
+    """The configuration; this recipe adds no fields."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -37,8 +37,8 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     return model, {
         "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps)),
         "loss": "mean_squared_error",
-        # Turns the mean over the pixels into half their sum: with the mean alone the gradients are
-        # so small that plain SGD hardly moves.
+        # Turns the mean over the pixels into half their sum. With the mean, the gradients are too
+        # small for plain SGD.
         "loss_weights": [math.prod(dataset.image_shape) / 2],
     }
 
@@ -46,7 +46,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the training, validation and test pipelines, with the images as their own targets."""
+    """Returns the training, validation and test pipelines; the images are their own targets."""
 
     def reconstruct(images, labels):
         return images, images

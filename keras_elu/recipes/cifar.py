@@ -1,6 +1,6 @@
-"""Classifies small images with the paper's convolutional networks.
+"""The paper's convolutional networks for small images.
 
-The images are contrast-normalised and whitened (GCN and ZCA), and padded, cropped and flipped.
+Images are contrast-normalised and whitened (GCN and ZCA), padded, cropped and flipped.
 
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), sections 4.2 and 4.3.
 """
@@ -14,8 +14,7 @@ import tensorflow as tf
 from keras_elu import data, models, training
 
 DEFAULTS = {
-    # 165,000 steps for 50,000 images, as in the paper; the learning rate of the residual network
-    # is for --network elu_resnet to be given.
+    # 165,000 steps for 50,000 images, as in the paper. Set --learning_rate for elu_resnet.
     "cifar100": {"batch_size": 100, "learning_rate": 0.01, "epochs": 330},
     "digits": {"batch_size": 50, "learning_rate": 0.01, "epochs": 15},
 }
@@ -29,10 +28,10 @@ NETWORKS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(training.Config):
-    """What the recipe can be told, besides what all can."""
+    """The configuration, with the fields of this recipe."""
 
     network: Literal["elu_cifar_11", "elu_cifar_18", "elu_resnet"] = "elu_cifar_11"
-    """Network: the paper's with 11 or 18 layers, or a residual one with 20."""
+    """The network: the paper's with 11 or 18 layers, or a residual one with 20."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -53,7 +52,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the pipelines of training, from a step on, validation and test."""
+    """Returns the training pipeline, from a given step on, and those of validation and test."""
     batch_size, preprocess = config.batch_size, "whiten"
     return (
         dataset.training(

@@ -1,4 +1,4 @@
-"""Classifies photographs with the paper's network of 15 layers and a spatial pyramid.
+"""The paper's network for photographs, with 15 layers and spatial pyramid pooling.
 
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 4.4.
 """
@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_elu import data, models, training
 
-# The paper gives neither batch size nor learning rate for ImageNet: these are chosen. The digits
-# are small and few, and so is their network.
+# The paper gives neither batch size nor learning rate for ImageNet, so these are our choice. The
+# network for the digits is narrow: they are small and few.
 DEFAULTS = {
     "imagenet2012": {"batch_size": 256, "learning_rate": 0.01, "epochs": 60, "width": 1.0},
     "digits": {
@@ -28,14 +28,16 @@ LEARNING_RATE_SCHEDULE = "cosine"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(training.Config):
-    """What the recipe can be told, besides what all can."""
+    """The configuration, with the fields of this recipe."""
 
     image_size: training.IntByDataset = None
-    """Height and width in pixels to which images are resized. None: as stored, 224 if they vary."""
+    """Height and width of resized images, in pixels. None: as stored, or 224 if sizes vary."""
     width: training.FloatByDataset = None
-    """Factor on the units of every hidden layer; 1 is the paper's network."""
+    """Factor on the number of units of every hidden layer. The paper's network has 1."""
     augmentation: Literal["crop", "resized_crop"] = "crop"
-    """The paper's crops of one scale, or crops of 8% to 100% of the area; both are mirrored."""
+    """crop: crops of one scale, as in the paper.
+    resized_crop: crops of 8% to 100% of the area.
+    Both also mirror half of the images."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -44,11 +46,11 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     if config.image_size is not None:
         size = (config.image_size, config.image_size)
     model = models.elu_imagenet_15(
-        input_shape=(*size, channels),  # None where it varies: the pyramid takes any size
+        input_shape=(*size, channels),  # None if sizes vary: the pyramid takes any size
         classes=dataset.classes,
         activation=training.activation(config, steps),
         width=config.width,
-        include_preprocessing=True,  # so that pixels travel to the accelerator a byte each
+        include_preprocessing=True,  # the accelerator receives pixels as bytes
     )
     metrics = ["accuracy"]
     if dataset.classes >= 100:
@@ -63,7 +65,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the pipelines of training, from a step on, validation and test."""
+    """Returns the training pipeline, from a given step on, and those of validation and test."""
     batch_size, pixels = config.batch_size, {"image_size": config.image_size, "preprocess": "none"}
     return (
         dataset.training(

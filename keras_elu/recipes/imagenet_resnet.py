@@ -1,7 +1,8 @@
-"""Classifies photographs with a residual network of 50 layers, as they are trained today.
+"""A residual network of 50 layers for photographs, trained with current methods.
 
-Half precision, images that grow while it trains, a cosine with warm-up, smoothed labels, weight
-decay on kernels alone, and averaged weights; TrivialAugment, erasing, mixup and CutMix on demand.
+Half precision, images that grow during training, a cosine schedule with warm-up, label smoothing,
+weight decay on kernels only, and averaged weights. Optionally TrivialAugment, random erasing, mixup
+and CutMix.
 
 Reference: Shah et al., 2016 (https://arxiv.org/abs/1604.04112), section 3, for the network;
 Wightman et al., 2021 (https://arxiv.org/abs/2110.00476), for the training.
@@ -16,7 +17,7 @@ import tyro
 
 from keras_elu import data, models, training
 
-# For a hundred epochs. Longer trainings gain from the stronger augmentations, short ones lose.
+# For 100 epochs. The stronger augmentations help in longer training and hurt in shorter.
 DEFAULTS = {
     "imagenet2012": {
         "batch_size": 1024,
@@ -38,39 +39,42 @@ DEFAULTS = {
     },
 }
 LEARNING_RATE_SCHEDULE = "cosine"
-SIZE_STEP = 32  # pixels by which images grow: few sizes, for each is compiled
-# Kernels shrink by this share of the learning rate at each step; with a momentum of 0.9 it is the
-# usual 0.00005 of a gradient.
+SIZE_STEP = 32  # pixels by which images grow; each size needs a compilation
+# Decoupled from the gradient: each step shrinks kernels by this multiple of the learning rate. With
+# a momentum of 0.9 it corresponds to the usual 0.00005, added to the gradient.
 WEIGHT_DECAY = 0.0005
-AVERAGED_EPOCHS = 2  # over which weights are averaged, fewer where the training is short
+AVERAGED_EPOCHS = 2  # the span of the weight average; at most a tenth of the training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(training.Config):
-    """What the recipe can be told, besides what all can."""
+    """The configuration, with the fields of this recipe."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "mixed_bfloat16"
-    """Data type of the computations; variables are always float32."""
+    """Data type of the computations. Variables are always float32."""
     image_size: training.IntByDataset = None
-    """Height and width in pixels of the images of validation and test."""
+    """Height and width of validation and test images, in pixels."""
     first_size: training.IntByDataset = None
-    """Height and width in pixels of training images at first."""
+    """Initial height and width of training images, in pixels."""
     last_size: training.IntByDataset = None
-    """Height and width in pixels of training images at last; they grow by 32 in equal times."""
+    """Final height and width of training images, in pixels.
+    They grow in steps of 32, at equal intervals."""
     augmentation: Annotated[
         Literal["crop", "resized_crop", "trivial"] | None,
         tyro.conf.arg(help_behavior_hint=training.BY_DATASET),
     ] = None
-    """crop: crops of one scale. resized_crop: of 8% to 100% of the area.
-    trivial: those, changed by TrivialAugment. All are mirrored half of the time."""
+    """crop: crops of one scale.
+    resized_crop: crops of 8% to 100% of the area.
+    trivial: resized_crop followed by TrivialAugment.
+    All of them mirror half of the images."""
     erasing: float = training.setting(0.0, between=(0.0, 1.0))
-    """Share of the images of which a rectangle is erased."""
+    """Probability of erasing a rectangle of an image."""
     mixup: float = training.setting(0.0, between=(0.0, 100.0))
-    """Concentration of the weights with which pairs of images are mixed, such as 0.2. 0: none."""
+    """Alpha of the beta distribution for mixup, such as 0.2. 0: no mixup."""
     cutmix: float = training.setting(0.0, between=(0.0, 100.0))
-    """Concentration of the areas by which images replace each other, such as 1. 0: none."""
+    """Alpha of the beta distribution for CutMix, such as 1. 0: no CutMix."""
     label_smoothing: float = training.setting(0.1, between=(0.0, 0.999))
-    """Share of a label that is spread over all classes."""
+    """Share of each label that is spread evenly over all classes."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -79,8 +83,8 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
         input_shape=(None, None, dataset.image_shape[-1]),
         classes=dataset.classes,
         activation=training.activation(config, steps),
-        weight_decay=0.0,  # the optimizer's
-        include_preprocessing=True,  # so that pixels travel to the accelerator a byte each
+        weight_decay=0.0,  # left to the optimizer
+        include_preprocessing=True,  # the accelerator receives pixels as bytes
     )
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if dataset.classes >= 100:
@@ -107,7 +111,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the pipelines of training, from a step on, validation and test."""
+    """Returns the training pipeline, from a given step on, and those of validation and test."""
     steps = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
     form = {"preprocess": "none", "one_hot": True}
     return (
@@ -128,7 +132,7 @@ def datasets(
 
 
 def sizes(config: Config, steps_per_epoch: int) -> dict[int, int]:
-    """Returns the sizes of training images, each by its first step, which begins an epoch.
+    """Returns the sizes of training images, by the first step of each, which starts an epoch.
 
     Example:
 
@@ -138,7 +142,7 @@ def sizes(config: Config, steps_per_epoch: int) -> dict[int, int]:
     if config.first_size > config.last_size:
         raise ValueError(
             f"--first_size {config.first_size} is above --last_size {config.last_size}: images "
-            "grow while the network trains."
+            "grow during training, so raise --last_size."
         )
     grown = [*range(config.first_size, config.last_size, SIZE_STEP), config.last_size]
     return {

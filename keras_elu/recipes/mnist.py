@@ -1,4 +1,4 @@
-"""Classifies digits with the paper's fully connected network of 8 layers of 128 units.
+"""The paper's fully connected network for digits, with 8 layers of 128 units.
 
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 4.1.
 """
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_elu import data, models, training
 
-# The paper trains for 300 epochs with 0.01; three times the rate gets as far in a few.
+# The paper trains for 300 epochs with 0.01. Three times the rate needs fewer epochs.
 DEFAULTS = {
     "mnist": {"batch_size": 64, "learning_rate": 0.03, "epochs": 30},
     "digits": {"batch_size": 64, "learning_rate": 0.03, "epochs": 50},
@@ -21,7 +21,7 @@ LEARNING_RATE_SCHEDULE = "constant"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(training.Config):
-    """What the recipe can be told; it has no flags of its own."""
+    """The configuration; this recipe adds no fields."""
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
@@ -42,7 +42,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
 def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
-    """Returns the pipelines of training, from a step on, validation and test."""
+    """Returns the training pipeline, from a given step on, and those of validation and test."""
     return (
         dataset.training(
             config.batch_size, seed=config.seed, augment="none", start_step=start_step

@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_elu.commands import Parser, require
+from keras_elu import commands
 from keras_elu.files import aside
 from keras_elu.report import runs
 
@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"left out: {line}", file=sys.stderr)
         page = write(found, parsed.out, parsed.accuracy)
     except ValueError as error:
-        print("error:", error, file=sys.stderr)
-        return 2
+        return commands.failure(error)
     print(f"The comparison is in {page}.")
     return 0
 
@@ -49,7 +48,7 @@ def write(
     Raises:
         ValueError: With one sentence, if the folder cannot be written or matplotlib is missing.
     """
-    require("matplotlib", extra="plots")
+    commands.require("matplotlib", extra="plots")
     from keras_elu.report import charts, page
 
     groups = runs.grouped(found)
@@ -70,7 +69,7 @@ def write(
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser("keras_elu.report", __doc__)
+    parser = commands.Parser("keras_elu.report", __doc__)
     parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--out",

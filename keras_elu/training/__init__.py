@@ -1,9 +1,12 @@
-"""How a run is done: its command line, devices, step, folder and progress."""
+"""Training runs: configuration, command line, callbacks, run folder and checkpoints.
+
+Also gives the names of `keras_elu.distributed` that training scripts need.
+"""
 
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.strategies import strategy
-from keras_elu.training.callbacks import Records
+from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Checkpoints, Stopped
 from keras_elu.training.config import BY_DATASET, Config, FloatByDataset, IntByDataset, setting
 from keras_elu.training.fitting import fit
@@ -20,8 +23,8 @@ __all__ = [
     "FloatByDataset",
     "IntByDataset",
     "NonFiniteLoss",
-    "Records",
     "Run",
+    "RunCallbacks",
     "RunFolder",
     "Stopped",
     "activation",

@@ -13,16 +13,19 @@ from keras_elu.training.run import Run
 from keras_elu.training.run_folder import RunFolder
 
 
-class Records:
-    """The callbacks of a run: what it shows, what it writes, and from where it goes on.
+class RunCallbacks:
+    """The callbacks of a run: progress, history, TensorBoard, profile and checkpoints.
 
     Args:
         run: The run.
         folder: Its folder.
-        stop: Asked after each execution whether to save and stop.
+        stop: Called after each execution; if it returns True, the run saves and stops.
+
+    Attributes:
+        all: The callbacks in the order in which `fit` needs them.
 
     Raises:
-        ValueError: With one sentence, if the folder's checkpoint is not this run's.
+        ValueError: With one sentence, if the checkpoint in the folder does not fit the run.
     """
 
     def __init__(self, run: Run, folder: RunFolder, stop: Callable[[], bool] = lambda: False):
@@ -65,5 +68,6 @@ class Records:
         self.checkpoints.check(run.model)
         optimizer = getattr(run.model.optimizer, "inner_optimizer", run.model.optimizer)
         averages = [evaluation.Averages()] if optimizer.use_ema else []
-        # Progress first, for it adds the speed to the logs; last what saves the others' state.
+        # Progress comes first: it adds the speed to the logs. Checkpoints come last: they save the
+        # state of the others.
         self.all = [*named.values(), *profiling, *averages, self.checkpoints]

@@ -1,4 +1,4 @@
-"""Checks of a configuration's values."""
+"""Checks of the values of a configuration."""
 
 import dataclasses
 import os
@@ -10,31 +10,31 @@ from keras_elu.monitoring import profiling
 from keras_elu.training import checkpoints, from_config
 from keras_elu.training.config import LARGEST_INT, Config
 
-_MANY = LARGEST_INT  # steps, more than there are knots
+_MANY_STEPS = LARGEST_INT  # more steps than any schedule has knots
 
 
 def check(config: Config) -> None:
-    """Raises `ValueError` with one sentence for a value that no run could use."""
+    """Raises `ValueError` with one sentence if a value is out of its range."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if wanted := _wanted(value, field.metadata.get("between")):
-            raise ValueError(f"--{field.name} must be {wanted}, not {value!r}.")
+        if allowed := _violated(value, field.metadata.get("between")):
+            raise ValueError(f"--{field.name} must be {allowed}, not {value!r}.")
     checkpoints.interval(config.checkpoint_every, "--checkpoint_every")
     for name in ("alpha_knots", "learning_rate_knots"):
         from_config.knots(config, name)
     most = max([config.alpha_end, *from_config.knots(config, "alpha_knots")])
-    if wanted := _wanted(config.alpha * most):
-        raise ValueError(f"--alpha must stay {wanted}, not become {config.alpha * most!r}.")
+    if allowed := _violated(config.alpha * most):
+        raise ValueError(f"--alpha must stay {allowed}, not become {config.alpha * most!r}.")
     if config.profile is not None:
         profiling.interval(config.profile)
-    from_config.activation(config, steps=_MANY)()
+    from_config.activation(config, steps=_MANY_STEPS)()
 
 
-def _wanted(value: Any, between: tuple[float, float] | None = None) -> str | None:
-    """Returns what a value should be instead; None if it may be what it is."""
+def _violated(value: Any, between: tuple[float, float] | None = None) -> str | None:
+    """Returns a description of the allowed values, or None if the value is one of them."""
     match value:
         case str():
-            return None if _may_be_a_name(value) else "text of at least one character, none null"
+            return None if _is_file_name(value) else "text, not empty and without null characters"
         case float() if between:
             least, most = between
             return None if least <= value <= most else f"a number from {least:g} to {most:g}"
@@ -48,8 +48,8 @@ def _wanted(value: Any, between: tuple[float, float] | None = None) -> str | Non
     return None
 
 
-def _may_be_a_name(text: str) -> bool:
-    """Whether the operating system can take a text for the name of a file."""
+def _is_file_name(text: str) -> bool:
+    """Whether the operating system accepts a text as the name of a file."""
     try:
         return text != "" and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:

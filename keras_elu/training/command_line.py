@@ -1,4 +1,4 @@
-"""From a command line to a recipe's Config, where every mistake is one sentence."""
+"""Parsing the command line of a trainer, with errors of one sentence."""
 
 import contextlib
 import dataclasses
@@ -16,8 +16,8 @@ from keras_elu import files
 from keras_elu.training.checks import check
 from keras_elu.training.config import PLACES, Config, recipe_name, resolve
 
-# How tyro says that a value is of none of the types of its flag.
-_UNFIT = re.compile(r"(--\S+): no type matching (\S+) could be instantiated from \[(.+)\]")
+# tyro's message for a value that fits none of the types of its flag.
+_WRONG_TYPE = re.compile(r"(--\S+): no type matching (\S+) could be instantiated from \[(.+)\]")
 _KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 
 
@@ -25,11 +25,11 @@ def parse(recipe: types.ModuleType, arguments: Sequence[str] | None = None) -> C
     """Returns the recipe's Config for a command line (default: the process's own).
 
     Raises:
-        ValueError: With one sentence, if an argument or the file of `--config` is wrong.
+        ValueError: With one sentence, if a flag or the `--config` file is wrong.
         SystemExit: After `--help` has been printed.
     """
     config = _parse(recipe, arguments)
-    path = config.config or (config.evaluate and _beside(pathlib.Path(config.evaluate)))
+    path = config.config or (config.evaluate and _config_of(pathlib.Path(config.evaluate)))
     if path is None:
         return config
     try:
@@ -54,32 +54,35 @@ def _parse(recipe, arguments, default=None) -> Config:
         if not stop.code:
             raise
         raise ValueError(_sentence(shown.getvalue())) from None
-    except (AssertionError, OSError) as error:  # of its flags for the completion of commands
+    except (AssertionError, OSError) as error:  # from its flags for shell completion
         raise ValueError(f"{error}; --help lists the flags.") from error
     check(config)
     return config
 
 
-def _beside(weights: pathlib.Path) -> str | None:
-    """Returns the config.json of the run that a folder, a model or a checkpoint belongs to."""
+def _config_of(weights: pathlib.Path) -> str | None:
+    """Returns the path of the config.json of the run that weights belong to."""
     paths = [folder / "config.json" for folder in (weights, *weights.parents[:2])]
     return next((str(path) for path in paths if path.is_file()), None)
 
 
 def _sentence(box: str) -> str:
-    """Returns the first paragraph of the box in which tyro prints an error, as one line.
+    """Returns one sentence for the box in which tyro prints an error.
 
-    Its lines are of ASCII where stdout is not of UTF-8.
+    tyro has no public API for its errors. The sentence is the first paragraph in the box, or a
+    general one if there is none, as might happen with another version of tyro.
     """
 
     def is_rule(line):
-        return not line.strip("─╰╯-")
+        return not line.strip("─╭╮╰╯+-")
 
-    lines = [line.strip(" │") for line in box.splitlines()[1:]]
+    # tyro draws the box in ASCII if stdout cannot show UTF-8. The first line is its title.
+    lines = [line.strip(" │|") for line in box.splitlines()[1:]]
     paragraph = itertools.dropwhile(is_rule, lines)
     text = " ".join(itertools.takewhile(lambda line: not is_rule(line), paragraph))
     text = text.removeprefix("Error parsing ").rstrip(".").replace(". ", ", ")
-    if found := _UNFIT.fullmatch(text):
+    text = text or "the command line is wrong"
+    if found := _WRONG_TYPE.fullmatch(text):
         flag, types, given = found.groups()
         kinds = [_KINDS.get(kind, kind.strip("{}")) for kind in types.split("|")]
         text = f"{flag} must be {' or '.join(kinds)}, not {given}"
@@ -96,11 +99,11 @@ def _description(recipe) -> str:
 
 
 def _read(recipe, path: str) -> list[str]:
-    """Returns the flags that a config.json stands for."""
+    """Returns the content of a config.json as flags."""
     values = files.read_object(pathlib.Path(path))
     name = recipe_name(recipe)
     if (other := values.pop("recipe", name)) != name:
-        raise ValueError(f"the file is of the recipe {other!r}, not {name!r}.")
+        raise ValueError(f"the file belongs to the recipe {other!r}, not {name!r}.")
     known = [field.name for field in dataclasses.fields(recipe.Config) if field.name not in PLACES]
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"the file has the unknown key {unknown[0]!r}.")
@@ -112,10 +115,10 @@ def _read(recipe, path: str) -> list[str]:
 
 
 def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
-    """Returns the recipe and the complete Config that a trainer's script and its flags stand for.
+    """Returns the recipe and the complete Config for a trainer's script and its flags.
 
     Raises:
-        ValueError: With one sentence, if they do not.
+        ValueError: With one sentence, if the script or a flag is wrong.
         SystemExit: After `--help` has been printed.
     """
     recipe = _recipe(arguments)
@@ -125,15 +128,15 @@ def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
 
 
 def _recipe(arguments: Sequence[str]) -> types.ModuleType:
-    """Returns the recipe that the script, the first of the arguments, imports."""
+    """Returns the recipe that the script, the first argument, imports."""
     if not arguments or not pathlib.Path(arguments[0]).is_file():
         raise ValueError(
-            f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: name one, such "
-            "as trainers/mnist.py, and then its flags."
+            f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: give one, such "
+            "as trainers/mnist.py, followed by its flags."
         )
     try:
         names = runpy.run_path(arguments[0], run_name="trainer")
-    except Exception as error:  # whatever a script may raise
+    except Exception as error:  # a script may raise anything
         raise ValueError(f"{arguments[0]} cannot be run: {error!r}.") from error
     recipes = [
         value
@@ -143,7 +146,7 @@ def _recipe(arguments: Sequence[str]) -> types.ModuleType:
     ]
     if len(recipes) != 1:
         raise ValueError(
-            f"{arguments[0]} imports {len(recipes)} modules with Config, build and datasets: a "
-            "trainer imports one, its recipe."
+            f"{arguments[0]} imports {len(recipes)} recipes, which have Config, build and "
+            "datasets: a trainer imports exactly one."
         )
     return recipes[0]

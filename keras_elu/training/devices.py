@@ -1,4 +1,4 @@
-"""All that must be set before TensorFlow starts, and the strategy, one a process."""
+"""Settings that precede the start of TensorFlow, and the strategy of the process."""
 
 import keras
 import tensorflow as tf
@@ -11,7 +11,7 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     """Splits the CPU, sets the seed and the precision, and returns the strategy.
 
     Raises:
-        ValueError: With one sentence, if the devices and the configuration do not fit.
+        ValueError: With one sentence, if the configuration does not fit the devices.
     """
     if config.virtual_devices is not None:
         _split_cpu(config.virtual_devices)
@@ -28,7 +28,7 @@ def set_up(config: Config) -> tf.distribute.Strategy:
 
 
 def is_chief(config: Config) -> bool:
-    """Whether this process writes the run folder and reports: of several workers, one does."""
+    """Whether this process writes the run folder and prints. One of several workers does."""
     return config.strategy != "multiworker" or cluster.read().chief
 
 
@@ -38,8 +38,9 @@ def _split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * count
         )
-    except RuntimeError as error:  # TensorFlow has started, and its devices are fixed
+    except RuntimeError as error:  # TensorFlow has started, so its devices are fixed
         if len(tf.config.list_logical_devices("CPU")) != count:
             raise ValueError(
-                f"--virtual_devices {count} comes too late: this process has started TensorFlow."
+                f"--virtual_devices {count} comes too late: TensorFlow has already started in this "
+                "process."
             ) from error

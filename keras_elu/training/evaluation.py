@@ -1,4 +1,4 @@
-"""What a trained model is worth: its weights from a checkpoint, and with averaged weights."""
+"""Evaluating a model: with averaged weights, or with the weights of an earlier run."""
 
 import pathlib
 import zipfile
@@ -14,8 +14,8 @@ from keras_elu.training.store import Store, read
 class Averages(keras.callbacks.Callback):
     """Validates with the moving averages of the weights that the optimizer keeps (`use_ema`).
 
-    `fit` leaves the averages in the model when it ends. `keras.callbacks.SwapEMAWeights` would
-    exchange the two by sums and differences, and leave a rounding in both.
+    `fit` leaves the averages in the model when it ends. `keras.callbacks.SwapEMAWeights` swaps the
+    two by adding and subtracting, which leaves rounding errors in both.
     """
 
     _kept: list[np.ndarray] | None = None
@@ -33,32 +33,34 @@ class Averages(keras.callbacks.Callback):
 
 
 def restore(model: keras.Model, path: pathlib.Path) -> str:
-    """Gives a model the weights of a run, and returns where they were.
+    """Loads the weights of a run into a model, and returns where they were found.
 
-    No code in the file is run. Of a run that has not ended these are the weights of its newest
-    checkpoint, their averages where the optimizer keeps some.
+    Executes no code from the file. For an incomplete run, loads the newest checkpoint, with
+    averaged weights if the optimizer keeps averages.
 
     Args:
-        model: A model that is built and compiled as it was trained.
-        path: Folder of a run, a checkpoint from it, or a `.keras` or `.weights.h5` file.
+        model: A model that is built, and compiled as it was trained.
+        path: Folder of a run, one of its checkpoints, or a `.keras` or `.weights.h5` file.
 
     Raises:
-        ValueError: With one sentence, if there are none, or they are of another network.
+        ValueError: With one sentence, if there are no weights, or they belong to another network.
     """
     if path.is_dir():
         if not (path / "model.keras").exists():
             checkpoint = Store(path / "checkpoints").newest()
             if checkpoint is None:
-                raise ValueError(f"{path} holds neither a model.keras nor a checkpoint of a run.")
+                raise ValueError(f"{path} holds neither a model.keras nor a checkpoint.")
             _from_checkpoint(model, checkpoint)
             return f"{path}, after step {checkpoint.step:,}"
         path = path / "model.keras"
     if not path.is_file() or not path.name.endswith((".keras", ".weights.h5", ".npz")):
-        raise ValueError(f"{path} is no folder of a run, checkpoint, .keras or .weights.h5 file.")
+        raise ValueError(
+            f"{path} is not the folder of a run, nor a checkpoint, .keras or .weights.h5 file."
+        )
     if path.suffix == ".npz":
         checkpoint = read(path)
         if checkpoint is None:
-            raise ValueError(f"{path} is damaged, or no checkpoint of a run.")
+            raise ValueError(f"{path} is damaged, or not a checkpoint.")
         _from_checkpoint(model, checkpoint)
     else:
         _from_file(model, path)
@@ -78,5 +80,5 @@ def _from_file(model, path):
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
-            f"The weights in {path} cannot be used ({type(error).__name__}: {reason})."
+            f"The weights in {path} cannot be loaded ({type(error).__name__}: {reason})."
         ) from error

@@ -1,4 +1,4 @@
-"""The training and the evaluation of a run."""
+"""Training and evaluating a run."""
 
 import sys
 from typing import Any
@@ -6,38 +6,38 @@ from typing import Any
 from keras_elu.distributed import strategies
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
-from keras_elu.training.callbacks import Records
+from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Checkpoints
 from keras_elu.training.run import Run
 
 
-def evaluate(run: Run, found: str, chief: bool) -> None:
-    """Evaluates the model on the validation and test images, and prints what came of it.
+def evaluate(run: Run, source: str, chief: bool) -> None:
+    """Evaluates the model on the validation and test images, and prints the metrics.
 
     Args:
         run: A run whose model has the weights to evaluate.
-        found: Where these were.
+        source: Where the weights come from, for the first line of the output.
         chief: Whether this process prints.
     """
     if chief:
-        print(f"{run.recipe} on {run.dataset.name}: the weights of {found}", flush=True)
+        print(f"{run.recipe} on {run.dataset.name}: weights from {source}", flush=True)
     for split, pipeline in {"validation": run.validation, "test": run.test}.items():
         metrics = run.model.evaluate(pipeline, verbose=0, return_dict=True)
         if chief:
             print(f"{split:<10} {metrics_text(metrics)}", flush=True)
 
 
-def fit(run: Run, records: Records) -> dict[str, Any]:
-    """Trains, evaluates, fills the folder, and returns the result.
+def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
+    """Trains and tests the model, writes the result to the folder, and returns it.
 
-    Where an earlier attempt was stopped, the run goes on from its last checkpoint.
+    Resumes from the last checkpoint if there is one.
 
     Raises:
-        Stopped: If it was told to stop; it has saved.
-        NonFiniteLoss: If the loss is not finite any more.
-        OSError: If the disk refuses the result, or all checkpoints for long.
+        Stopped: After a stop signal, once the run is saved.
+        NonFiniteLoss: If the loss is not finite, and no attempt to recover is left.
+        OSError: If the result cannot be written, or no checkpoint could be for half an hour.
     """
-    folder, checkpoints = records.folder, records.checkpoints
+    folder, checkpoints = callbacks.folder, callbacks.checkpoints
     if folder.chief:
         print(
             f"{run.recipe} on {run.dataset.name}: {run.dataset.examples['train']:,} training "
@@ -46,18 +46,18 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
             flush=True,
         )
         if checkpoints.start:
-            print(f"going on after {_position(run, checkpoints)}", flush=True)
+            print(f"resuming after {_position(run, checkpoints)}", flush=True)
         if checkpoints.replicas not in (None, run.replicas):
             print(
-                f"on {run.replicas} replicas instead of {checkpoints.replicas}: the run goes on "
-                "alike, but not equal in every bit",
+                f"replicas: {run.replicas} instead of {checkpoints.replicas}; results agree to "
+                "rounding, but no longer bit for bit",
                 flush=True,
             )
-    _train(run, records)
+    _train(run, callbacks)
     test = {}
-    if run.trial is None:  # nothing may be chosen by the test set
+    if run.trial is None:  # a search must not choose by the test set
         test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
-    last = records.history.last if folder.chief else {}
+    last = callbacks.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
         "dataset": run.dataset.name,
@@ -69,23 +69,23 @@ def fit(run: Run, records: Records) -> dict[str, Any]:
         "test": test,
         "replicas": run.replicas,
         "devices": strategies.count(run.model.distribute_strategy),
-        "images_per_second": records.progress.images_per_second,
-        "seconds": records.progress.elapsed,
+        "images_per_second": callbacks.progress.images_per_second,
+        "seconds": callbacks.progress.elapsed,
     }
     checkpoints.close()
     if folder.chief:
-        records.history.write()
-        records.tensorboard.finish(test, run.test)
-        folder.finish(run.model, result)
+        callbacks.history.write()
+        callbacks.tensorboard.finish(test, run.test)
+        folder.write_result(run.model, result)
         checkpoints.clear()
     return result
 
 
-def _train(run: Run, records: Records) -> None:
-    """Trains to the end, after a loss that is not finite as often again as it may."""
-    checkpoints = records.checkpoints
-    for left in reversed(range(run.config.recover + 1)):
-        if left:
+def _train(run: Run, callbacks: RunCallbacks) -> None:
+    """Trains to the end, returning to the last checkpoint up to `--recover` times."""
+    checkpoints = callbacks.checkpoints
+    for attempts_left in reversed(range(run.config.recover + 1)):
+        if attempts_left:
             checkpoints.save_start()
         try:
             run.model.fit(
@@ -95,23 +95,22 @@ def _train(run: Run, records: Records) -> None:
                 initial_step=checkpoints.step,
                 epochs=run.config.epochs,
                 validation_data=run.validation,
-                shuffle=False,  # the pipeline does
+                shuffle=False,  # the pipeline shuffles
                 verbose=0,
-                callbacks=records.all,
+                callbacks=callbacks.all,
             )
             return
         except NonFiniteLoss as error:
-            if not left:
+            if not attempts_left:
                 raise
             checkpoints.go_back(error.step)
-            if not records.folder.chief:
-                continue
-            print(
-                f"{error} Going back to {_position(run, checkpoints)}; the batches up to that of "
-                f"this step are left out, {left - 1} attempts are left.",
-                file=sys.stderr,
-                flush=True,
-            )
+            if callbacks.folder.chief:
+                print(
+                    f"{error} Returning to {_position(run, checkpoints)} and skipping the batches "
+                    f"up to this step; attempts left: {attempts_left - 1}",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def _position(run: Run, checkpoints: Checkpoints) -> str:

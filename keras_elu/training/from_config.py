@@ -1,4 +1,4 @@
-"""The schedules and activations that a configuration describes."""
+"""Schedules and activations made from a configuration."""
 
 import functools
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _MOST_KNOTS = 100
 def learning_rate(
     config: Config, steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the learning rate of a training of so many steps.
+    """Returns the learning rate, a number or a schedule.
 
     Args:
-        config: A configuration that `resolve` has completed.
+        config: A configuration completed by `resolve`.
         steps: Number of steps of the whole training, positive.
 
     Raises:
@@ -55,7 +55,7 @@ def learning_rate(
 
 
 def alpha(config: Config, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Returns the alpha of a training of so many steps.
+    """Returns alpha, a number or a schedule.
 
     Args:
         config: The configuration.
@@ -83,10 +83,12 @@ def alpha(config: Config, steps: int) -> float | keras.optimizers.schedules.Lear
 
 
 def _path(config, name, unit, first, last) -> tuple[list[int], list[float]]:
-    """Returns the steps from `first` to `last`, and the values, of the knots that a flag gives."""
+    """Returns the steps, from `first` to `last`, and the values of the knots in a flag."""
     values = knots(config, name)
     if not values:
-        raise ValueError(f"--{name.replace('knots', 'schedule')} knots needs --{name}, as 1,0.5.")
+        raise ValueError(
+            f"--{name.replace('knots', 'schedule')} knots needs --{name}, such as 1,0.5."
+        )
     if len(values) > last - first + 1:
         raise ValueError(
             f"--{name} has {len(values)} knots for {last - first:,} steps: give fewer."
@@ -96,7 +98,7 @@ def _path(config, name, unit, first, last) -> tuple[list[int], list[float]]:
 
 
 def knots(config: Config, name: str) -> list[float]:
-    """Returns the numbers of a flag such as `--alpha_knots 1,0.5`; none if it is not given."""
+    """Returns the numbers in a flag such as `--alpha_knots 1,0.5`, or none if it is not set."""
     text = getattr(config, name)
     if text is None:
         return []
@@ -115,14 +117,14 @@ def knots(config: Config, name: str) -> list[float]:
 
 
 def activation(config: Config, steps: int) -> Callable[[], keras.layers.Layer]:
-    """Returns the function that makes the hidden layers' activations.
+    """Returns a function that makes the activation of a hidden layer.
 
     Args:
         config: The configuration.
         steps: Number of steps of the whole training, over which alpha may change.
 
     Raises:
-        ValueError: If there is no such activation, or it has no alpha and one is given.
+        ValueError: If the activation is unknown, or a flag for alpha does not apply to it.
     """
     make = layers.get(config.activation)
     if config.activation == "elu":

@@ -1,108 +1,130 @@
-"""A run from its command line to its exit code."""
+"""A trainer, from its command line to its exit code."""
 
 import contextlib
 import pathlib
 import sys
 import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from keras_elu import data
+from keras_elu import commands, data
 from keras_elu.distributed import cluster
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
-from keras_elu.training import callbacks, command_line, devices, evaluation, fitting
+from keras_elu.training import command_line, devices, evaluation, fitting
+from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Stopped
-from keras_elu.training.config import own_dataset, resolve
+from keras_elu.training.config import Config, default_dataset, resolve
 from keras_elu.training.run import Run, prepare_run
 from keras_elu.training.run_folder import RunFolder
-from keras_elu.training.signals import STOPPED, StopSignals
+from keras_elu.training.signals import StopSignals
 
 
 def main(
     recipe: types.ModuleType, arguments: Sequence[str] | None = None, *, trial: str | None = None
 ) -> None:
-    """Does the run that a command line describes, or goes on with it.
+    """Trains, resumes or evaluates the run that a command line describes.
 
-    What is wrong with the command line, the data or the folder is found before anything is
-    written. The exit code is 0 for a run that is complete, 1 for one that failed, 2 for a wrong
-    command line, and 75 for one that was told to stop and has saved; a message is one sentence.
+    Errors in the command line, the data set or the folder are found before anything is written.
+    The exit code is 0 for a complete run, 1 for a failed one, 2 for a wrong command line, and 75
+    for a run that a signal stopped after it was saved. Every error message is one sentence.
 
     Args:
         recipe: A module of `keras_elu.recipes`.
         arguments: The command line. None: the process's own.
-        trial: Name of the trial of a search of which the run is a training; it does not see the
-            test set then.
+        trial: Name of the search trial that the run belongs to. Such a run leaves the test set
+            alone.
     """
-    stop = StopSignals()
-    try:
-        asked = command_line.parse(recipe, arguments)
-        config = resolve(recipe, asked)
+    with commands.checking_arguments():
+        parsed = command_line.parse(recipe, arguments)
+        config = resolve(recipe, parsed)
         strategy = devices.set_up(config)
-        chief = devices.is_chief(config)
-        if config.evaluate is None:
-            folder = RunFolder(recipe, config, chief)
-            if folder.finished:
-                if chief:
-                    print(f"{folder.path} holds this run, finished; see its result.json.")
-                return
-        run = prepare_run(recipe, config, strategy, trial)
-        if config.evaluate is None:
-            records = callbacks.Records(run, folder, stop)
-            folder.start()
-        else:
-            run.model.build_for(run.training(0).element_spec)
-            found = evaluation.restore(run.model, pathlib.Path(config.evaluate))
-    except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
-    own = own_dataset(recipe)
-    if chief and asked.dataset == "auto" and config.dataset != own:
-        rule = "*" * 100
-        images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
-        print(f"{rule}\n{own} is not prepared here: THIS RUN TRAINS ON THE {images}.")
-        print(f"To train on it: {data.SOURCES[own]}\n{rule}", flush=True)
-    with stop.handled(), _failures_explained(run, chief):
-        if config.evaluate is not None:
-            fitting.evaluate(run, found, chief)
+    wanted = default_dataset(recipe) if parsed.dataset == "auto" else config.dataset
+    if config.evaluate is None:
+        _train(recipe, config, strategy, wanted, trial)
+    else:
+        _evaluate(recipe, config, strategy, wanted)
+
+
+def _train(
+    recipe: types.ModuleType,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    wanted: str,
+    trial: str | None,
+) -> None:
+    chief, stop = devices.is_chief(config), StopSignals()
+    with commands.checking_arguments():
+        folder = RunFolder(recipe, config, chief)
+        if folder.complete:
+            if chief:
+                print(f"{folder.path} holds this run, already complete: see its result.json.")
             return
-        result = fitting.fit(run, records)
-    if not chief:
+        run = prepare_run(recipe, config, strategy, trial)
+        callbacks = RunCallbacks(run, folder, stop)
+        folder.start()
+    if chief:
+        _warn_of_digits(run, wanted)
+    with stop.handled(), _failures_explained(run, chief):
+        result = fitting.fit(run, callbacks)
+    if chief:
+        _print_result(result, folder.path)
+
+
+def _evaluate(
+    recipe: types.ModuleType, config: Config, strategy: tf.distribute.Strategy, wanted: str
+) -> None:
+    chief, stop = devices.is_chief(config), StopSignals()
+    with commands.checking_arguments():
+        run = prepare_run(recipe, config, strategy)
+        run.model.build_for(run.training(0).element_spec)
+        source = evaluation.restore(run.model, pathlib.Path(config.evaluate))
+    if chief:
+        _warn_of_digits(run, wanted)
+    with stop.handled(), _failures_explained(run, chief):
+        fitting.evaluate(run, source, chief)
+
+
+def _warn_of_digits(run: Run, wanted: str) -> None:
+    """Says so if the embedded digits take the place of the data set that is wanted."""
+    if run.config.dataset == wanted:
         return
+    rule = "*" * 100
+    images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
+    print(f"{rule}\n{wanted} is not prepared here: THIS RUN USES THE {images} INSTEAD.")
+    print(f"To use {wanted}: {data.SOURCES[wanted]}\n{rule}", flush=True)
+
+
+def _print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
     for split in ("training", "validation", "test"):
         if result[split]:
             print(f"{split:<10} {metrics_text(result[split])}")
     print(f"{result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s")
-    print(f"Everything is in {folder.path}; to see the curves:")
-    print(f"  {sys.executable} -m tensorboard.main --logdir {folder.path.parent}")
+    print(f"The run is in {folder}. To see its curves:")
+    print(f"  {sys.executable} -m tensorboard.main --logdir {folder.parent}")
 
 
 @contextlib.contextmanager
 def _failures_explained(run: Run, chief: bool) -> Iterator[None]:
-    """Ends the process with one sentence, and the exit code, for what a run may end with."""
+    """Ends the process with one sentence and its exit code if the block raises a known error."""
     try:
         yield
     except Stopped as stopped:
         if chief:
-            print(f"{stopped} The same command goes on from there.", file=sys.stderr)
-        sys.exit(STOPPED)
+            print(f"{stopped} Rerun the same command to resume.", file=sys.stderr)
+        sys.exit(commands.RESUMABLE)
     except NonFiniteLoss as error:
-        reason = f"{error} Lower --learning_rate."
+        sys.exit(commands.failure(f"{error} Lower --learning_rate."))
     except OSError as error:
-        reason = str(error)
+        sys.exit(commands.failure(error))
     except tf.errors.OpError as error:
-        several = run.config.strategy == "multiworker"
         if run.dataset.failure:
-            reason = run.dataset.failure
-        elif several and (peer := cluster.absent(cluster.read(), error.message)):
-            reason = (
-                f"{peer} no longer answers: give all workers the same command again, to go on from "
-                "the last checkpoint."
-            )
-        else:
-            raise
-    else:
-        return
-    print("error:", reason, file=sys.stderr)
-    sys.exit(1)
+            sys.exit(commands.failure(run.dataset.failure))
+        if run.config.strategy == "multiworker" and (
+            peer := cluster.absent(cluster.read(), error.message)
+        ):
+            reason = f"{peer} no longer answers: rerun the same command on all workers to resume."
+            sys.exit(commands.failure(reason))
+        raise

@@ -1,23 +1,26 @@
-"""A run: everything that training needs, built and checked."""
+"""A run, ready to train: its data set, pipelines and compiled model."""
 
 import contextlib
 import dataclasses
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_elu import data
 from keras_elu.distributed.model import DistributedModel
+from keras_elu.training import command_line, devices
 from keras_elu.training.config import Config, recipe_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """All that a run needs: it is built and checked, and nothing has been trained or written.
+    """A run that is built and checked; nothing has been trained or written yet.
 
-    `training` takes the number of the first batch; `trial` is None outside a search.
+    Attributes:
+        trial: Name of the search trial that the run belongs to, or None.
+        training: Returns the training batches from a given batch number on.
     """
 
     recipe: str
@@ -41,7 +44,7 @@ def prepare_run(
     """Loads the data set and builds the model.
 
     Raises:
-        ValueError: If the data set cannot be had, or does not fit the config.
+        ValueError: If the data set cannot be loaded, or does not fit the config.
     """
     dataset = data.load(
         config.dataset,
@@ -74,9 +77,30 @@ def prepare_run(
     )
 
 
+def prepare_script(
+    arguments: Sequence[str], check: Callable[[Config], None] = lambda config: None
+) -> tuple[types.ModuleType, tf.distribute.Strategy, Run]:
+    """Prepares the run of a trainer, for a command that examines it.
+
+    Args:
+        arguments: A trainer's script and its flags.
+        check: Raises `ValueError` for a configuration that the command cannot examine.
+
+    Returns:
+        The recipe, the strategy and the run.
+
+    Raises:
+        ValueError: With one sentence, if the script, a flag or the data set is wrong.
+    """
+    recipe, config = command_line.trainer(arguments)
+    check(config)
+    strategy = devices.set_up(config)
+    return recipe, strategy, prepare_run(recipe, config, strategy)
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Turns what TensorFlow says of a model that cannot be built into one sentence."""
+    """Turns an error that TensorFlow raises while a model is built into one sentence."""
     try:
         yield
     except tf.errors.OpError as error:

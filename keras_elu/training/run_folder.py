@@ -1,4 +1,4 @@
-"""The folder of a run: what was done, where, and what came of it."""
+"""The folder of a run: its config, environment, logs, model and result."""
 
 import dataclasses
 import datetime
@@ -18,18 +18,20 @@ from keras_elu.training.config import MAY_CHANGE, PLACES, Config, recipe_name
 
 
 class RunFolder:
-    """Config, environment, history, TensorBoard logs, model and result of one run.
+    """The folder of one run: config, environment, history, TensorBoard logs, model and result.
+
+    Creating the object checks the folder and writes nothing.
 
     Args:
         recipe: The recipe's module.
-        config: The run's configuration, complete.
-        chief: Whether this process writes; of several workers one does, and the others only read.
+        config: The complete configuration of the run.
+        chief: Whether this process writes. One of several workers does; the others only read.
 
     Attributes:
-        config: What config.json holds.
+        config: The content of config.json.
 
     Raises:
-        ValueError: With one sentence, if the folder cannot be this run's. Nothing is written.
+        ValueError: With one sentence, if the folder belongs to something else or is not writable.
     """
 
     def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
@@ -52,8 +54,8 @@ class RunFolder:
         self._locked = None
 
     def _check(self) -> None:
-        path = pathlib.Path(os.path.realpath(self.path))  # what ".." means once all is made
-        if path.is_dir() and any(map(_counts, path.iterdir())):
+        path = pathlib.Path(os.path.realpath(self.path))  # resolves ".." before folders are made
+        if path.is_dir() and any(map(_is_content, path.iterdir())):
             self._compare(path)
         check_writable(self.path, "--run_dir")
 
@@ -72,15 +74,16 @@ class RunFolder:
                 )
 
     @property
-    def finished(self) -> bool:
+    def complete(self) -> bool:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
     def start(self) -> None:
-        """Makes the folder, locked until the process ends.
+        """Makes the folder, locks it until the process ends, and writes config and environment.
 
         Raises:
-            ValueError: With one sentence, if the folder cannot be written, or another run has it.
+            ValueError: With one sentence, if the folder cannot be written, or another process has
+                locked it.
         """
         if not self.chief:
             return
@@ -95,11 +98,11 @@ class RunFolder:
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
 
-    def finish(self, model: keras.Model, result: dict[str, Any]) -> None:
-        """Stores the final model, and after it the result.
+    def write_result(self, model: keras.Model, result: dict[str, Any]) -> None:
+        """Writes the final model, then the result, which makes the run complete.
 
         Raises:
-            OSError: If the disk refuses them.
+            OSError: If they cannot be written.
         """
         if not self.chief:
             return
@@ -113,13 +116,13 @@ class RunFolder:
             path.write_text(json.dumps(_finite(values), indent=2) + "\n", encoding="utf-8")
 
 
-def _counts(path: pathlib.Path) -> bool:
-    """Whether a file is more than what a run leaves that is killed before it has begun."""
+def _is_content(path: pathlib.Path) -> bool:
+    """Whether a file is more than the remains of a run that was killed while it started."""
     return path.name != "lock" and not path.name.startswith("unfinished-")
 
 
 def _finite(values):
-    """Returns the values with None for what JSON cannot hold."""
+    """Returns the values, with None for NaN and infinity, which JSON lacks."""
     if isinstance(values, dict):
         return {key: _finite(value) for key, value in values.items()}
     return None if isinstance(values, float) and not math.isfinite(values) else values

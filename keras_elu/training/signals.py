@@ -1,4 +1,4 @@
-"""How a run is told to stop."""
+"""Stopping a run by a signal."""
 
 import contextlib
 import os
@@ -7,11 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
-STOPPED = os.EX_TEMPFAIL  # 75, the exit code of a run that has saved and can go on
-
 
 class StopSignals:
-    """Whether SIGTERM or SIGINT has come; a second one ends the process at once."""
+    """Whether SIGTERM or SIGINT was received; a second one ends the process at once."""
 
     def __init__(self):
         self._received = threading.Event()
@@ -21,14 +19,15 @@ class StopSignals:
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
-        """Listens while the block runs.
+        """Handles the signals while the block runs.
 
-        TensorFlow may compute for long before Python gets to handle a signal, so that a thread of
-        its own reads what the operating system has received.
+        Python runs signal handlers only between its own instructions, and TensorFlow may compute
+        for a long time without returning to Python. A thread therefore reads the signals from
+        Python's wakeup file descriptor as soon as they arrive.
         """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
-        handlers = {n: signal.signal(n, _ignored) for n in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {n: signal.signal(n, _ignore) for n in (signal.SIGTERM, signal.SIGINT)}
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         thread = threading.Thread(target=self._listen, args=(reading, set(handlers)), daemon=True)
         thread.start()
@@ -55,5 +54,5 @@ class StopSignals:
             print(f"{name}: stopping after this step", file=sys.stderr, flush=True)
 
 
-def _ignored(number, frame):
-    """A handler in Python, without which the operating system would act itself."""
+def _ignore(number, frame):
+    """Replaces the default action, which would end the process."""

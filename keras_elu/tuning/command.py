@@ -44,22 +44,19 @@ def main(
         search = Search(recipe, {"learning_rate": learning_rate, "alpha": alpha}, *configs)
         search.start()
     except (ImportError, ValueError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(commands.failure(ValueError(error)))
     with stop.handled():
         try:
             best = search.run(stop)
         except machines.CannotRun as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(commands.failure(error))
     if stop():
         print("Stopped and saved. Run the same command to resume.", file=sys.stderr)
-        sys.exit(signals.STOPPED)
+        sys.exit(commands.RESUMABLE)
     if search.role == "worker":
         return
     if best is None:
-        print(f"error: no trial is complete: {search.first_reason()}.", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(commands.failure(f"no trial is complete: {search.first_reason()}."))
     print(f"Everything is in {search.folder}. To see the trials in TensorBoard:")
     tensorboard = [sys.executable, "-m", "tensorboard.main", "--logdir", search.folder / "trials"]
     print(" ", shlex.join(map(str, tensorboard)))

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import keras_tuner
 
-from keras_elu.training import signals
+from keras_elu import commands
 from keras_elu.tuning import machines, oracles, outcomes, shares, tuner_internals
 
 _TRIAL = pathlib.Path(__file__).with_name("trial.py")
@@ -138,7 +138,7 @@ class TrialRunner(threading.Thread):
             if attempt.pruned:
                 reason = "it was worse than the median of the others"
                 return _ended(outcomes.PRUNED, curve, self._objective, reason)
-            if attempt.code in (signals.STOPPED, -signal.SIGTERM):
+            if attempt.code in (commands.RESUMABLE, -signal.SIGTERM):
                 continue
             if attempt.code == 2:
                 if self._is_free(trial, run):

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def environment(data_dir):
-    """The environment of a trainer's process: the digits are prepared, no accelerator is seen."""
+    """The environment of a trainer: the digits are prepared, and no accelerator is visible."""
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "TFDS_DATA_DIR": str(data_dir),
@@ -21,7 +21,7 @@ def environment(data_dir):
 
 @pytest.fixture(scope="session")
 def trainer(environment):
-    """Runs a trainer in a process of its own and returns the process, completed."""
+    """Runs a trainer and returns the completed process."""
 
     def run(name, *flags, cwd):
         command = [sys.executable, str(ROOT / "trainers" / f"{name}.py"), *map(str, flags)]
@@ -32,7 +32,7 @@ def trainer(environment):
 
 @pytest.fixture(scope="session")
 def start(environment):
-    """Starts a trainer and returns the process; all that it says comes on stdout."""
+    """Starts a trainer and returns the process, with stderr in its stdout."""
 
     def start(name, *flags, cwd, launcher=()):
         command = [sys.executable, *launcher, str(ROOT / "trainers" / f"{name}.py")]

@@ -1,4 +1,4 @@
-"""Real signals, a disk that is really full, and two runs that really want one folder."""
+"""Real signals, a disk that is really full, and two processes that want the same folder."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ FILES = {"config.json", "environment.json", "history.csv", "model.keras", "resul
 
 
 def until(process, text):
-    """Reads what a process says, up to the line that has the text."""
+    """Returns the output of a process up to the line that contains the text."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -30,13 +30,13 @@ def losses(folder):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tmp_path):
+def test_a_run_saves_on_a_stop_signal_and_the_same_command_completes_it(start, tmp_path):
     flags = ("--dataset", "digits", "--epochs", 40, "--steps_per_epoch", 10, "--run_dir", "run")
     step = 0
     for number, epoch in ((signal.SIGTERM, 10), (signal.SIGINT, 25)):
         process = start("mnist", *flags, cwd=tmp_path)
         output = until(process, f"epoch {epoch}/40")
-        assert not step or going_on(step) in output
+        assert not step or resuming(step) in output
         process.send_signal(number)
         output, _ = process.communicate()
         assert process.returncode == 75
@@ -47,30 +47,29 @@ def test_a_run_that_is_told_to_stop_saves_and_the_same_command_ends_it(start, tm
     again = start("mnist", *flags, cwd=tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output
-    assert going_on(step) in output
+    assert resuming(step) in output
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {"tensorboard"}
     assert len(losses(tmp_path / "run")) == 40
 
 
-def going_on(step):
-    return f"going on after step {step % 10} of 10 in epoch {step // 10 + 1}"
+def resuming(step):
+    return f"resuming after step {step % 10} of 10 in epoch {step // 10 + 1}"
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_a_run_at_once_and_its_checkpoint_stays(start, tmp_path):
+def test_a_second_signal_ends_a_run_at_once_and_keeps_its_checkpoint(start, tmp_path):
     flags = ("--dataset", "digits", "--steps_per_epoch", 200_000, "--checkpoint_every", 1)
     endless = ("--steps_per_execution", 100_000, "--run_dir", "run")
-    short = ("--dataset", "digits", "--steps_per_epoch", 200_000, "--checkpoint_every", 20)
-    process = start("mnist", *short, "--run_dir", "run", cwd=tmp_path)
-    checkpoints = tmp_path / "run" / "checkpoints"
+    process = start("mnist", *flags, "--run_dir", "run", cwd=tmp_path)
     until(process, "mnist on digits")
-    while not list(checkpoints.glob("step-*")) and process.poll() is None:
-        pass
-    process.kill()
+    process.send_signal(signal.SIGTERM)
     process.communicate()
+    assert process.returncode == 75
+    checkpoints = tmp_path / "run" / "checkpoints"
     held = {path: path.read_bytes() for path in checkpoints.glob("step-*")}
+    assert held
     process = start("mnist", *flags, *endless, cwd=tmp_path)
-    until(process, "going on")
+    until(process, "resuming")
     process.send_signal(signal.SIGTERM)
     until(process, "SIGTERM: stopping after this step")
     process.send_signal(signal.SIGTERM)
@@ -94,7 +93,7 @@ def disk(folder, size):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_while_the_disk_is_full(start, tmp_path):
+def test_a_run_continues_while_the_disk_is_full(start, tmp_path):
     folder = tmp_path / "run"
     with disk(folder, "8m"):
         flags = ("--dataset", "digits", "--epochs", 120, "--checkpoint_every", 5)
@@ -120,7 +119,7 @@ def test_a_run_goes_on_while_the_disk_is_full(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_result_that_finds_no_room_ends_the_run_with_1_and_it_goes_on_later(start, tmp_path):
+def test_a_run_without_room_for_its_result_fails_and_completes_later(start, tmp_path):
     folder = tmp_path / "run"
     with disk(folder, "8m"):
         flags = ("--dataset", "digits", "--epochs", 12, "--run_dir", "run")
@@ -142,7 +141,7 @@ def test_a_result_that_finds_no_room_ends_the_run_with_1_and_it_goes_on_later(st
 
 
 @pytest.mark.slow
-def test_a_second_run_on_a_folder_is_refused_while_the_first_lives(start, trainer, tmp_path):
+def test_a_folder_in_use_is_refused_until_its_process_ends(start, trainer, tmp_path):
     first = start("mnist", *LONG, cwd=tmp_path)
     until(first, "epoch   1/200")
     second = trainer("mnist", *LONG, cwd=tmp_path)
@@ -158,12 +157,12 @@ def test_a_second_run_on_a_folder_is_refused_while_the_first_lives(start, traine
 
 
 @pytest.mark.slow
-def test_a_run_that_cannot_recover_says_how_often_it_tried(trainer, tmp_path):
+def test_a_run_that_cannot_recover_reports_every_attempt(trainer, tmp_path):
     flags = ("--dataset", "digits", "--learning_rate", 1e9, "--recover", 2, "--run_dir", "run")
     done = trainer("mnist", *flags, cwd=tmp_path)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "is not finite" in line]
-    assert [line.count("Going back to step 0 of") for line in lines] == [1, 1, 0]
-    assert [line.endswith("1 attempts are left.") for line in lines] == [True, False, False]
+    assert [line.count("Returning to step 0 of") for line in lines] == [1, 1, 0]
+    assert [line.endswith("attempts left: 1") for line in lines] == [True, False, False]
     assert lines[-1].endswith("is not finite. Lower --learning_rate.")
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""From the archives of ImageNet to a trained network, by its commands, each of them killed once."""
+"""From the archives of ImageNet to a trained network, with each command killed once."""
 
 import io
 import json
@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -30,14 +31,14 @@ def jpeg(number):
 
 
 def of_sklearn():
-    """40 photographs of three classes to train on, by their names, and 8 to validate on."""
+    """40 training images of three classes, by name, and 8 validation images."""
     classes = ("n01440764", "n02119789", "n07714571")
     named = {f"{classes[n % 3]}_{n}.JPEG": jpeg(n) for n in range(40)}
     return named, [jpeg(n) for n in range(40, 48)]
 
 
 def of_imagenet():
-    """380 photographs of as many classes, of which the first 20 are validated on, too."""
+    """380 training images of as many classes, by name; the first 20 are also for validation."""
     if "KERAS_ELU_DATA" not in os.environ:
         pytest.skip("KERAS_ELU_DATA is not set")
     folder = pathlib.Path(os.environ["KERAS_ELU_DATA"], "imagenet_sample")
@@ -47,7 +48,7 @@ def of_imagenet():
 
 
 def archives(folder, train, validation):
-    """ILSVRC2012's two."""
+    """The two archives of ILSVRC2012."""
 
     def add(tar, name, encoded):
         info = tarfile.TarInfo(name)
@@ -68,7 +69,7 @@ def archives(folder, train, validation):
 
 
 def folders(folder, train, validation):
-    """What comes out of them."""
+    """The extracted archives."""
     for name, encoded in train.items():
         path = folder / "train" / name.partition("_")[0] / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def test_from_the_archives_to_a_trained_network(
     prepare = [sys.executable, "-m", "keras_elu.prepare", source, data]
     killed = subprocess.Popen(prepare, env=environment, stdout=subprocess.DEVNULL)
     while killed.poll() is None and not list(data.rglob("*tfrecord*")):
-        pass
+        time.sleep(0.01)
     killed.kill()
     assert killed.wait() == -9
     done = subprocess.run(prepare, env=environment, capture_output=True, text=True)
@@ -113,7 +114,7 @@ def test_from_the_archives_to_a_trained_network(
     assert process.wait() == -9
     again = trainer("imagenet", *flags, "--run_dir", "killed", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "going on after" in again.stdout
+    assert "resuming after" in again.stdout
     ours, theirs = (
         json.loads((tmp_path / name / "result.json").read_text()) for name in ("killed", "whole")
     )

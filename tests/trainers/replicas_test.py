@@ -1,4 +1,4 @@
-"""The trainers on one replica, on two, and on two workers, of which one is killed."""
+"""The trainers on one replica, on two, and on two workers, one of which is killed."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
 FILES = {"config.json", "environment.json", "history.csv", "model.keras", "result.json"}
 RUNS = {
     "mnist": ("--epochs", 3, "--batch_size", 50),
-    # Drop-out: two replicas draw the masks of two micro-batches.
+    # Its dropout: two replicas draw the masks of two micro-batches.
     "cifar": ("--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 8),
 }
 ON_ONE = {"mnist": (), "cifar": ("--micro_batches", 2)}
@@ -33,7 +33,9 @@ def assert_same_curves(folder, other):
 @pytest.mark.slow
 @pytest.mark.multiworker
 @pytest.mark.parametrize("name", RUNS)
-def test_replicas_and_workers_give_the_curves_of_one(name, trainer, launch, tmp_path):
+def test_two_replicas_and_two_workers_give_the_curves_of_one_replica(
+    name, trainer, launch, tmp_path
+):
     one = trainer(name, *RUNS[name], *ON_ONE[name], "--run_dir", "one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     two = trainer(name, *RUNS[name], *MIRRORED, "--run_dir", "two", cwd=tmp_path)
@@ -49,7 +51,7 @@ def test_replicas_and_workers_give_the_curves_of_one(name, trainer, launch, tmp_
 
 
 def trainers_below(launcher):
-    """The processes that launch has started, by the order of their starts."""
+    """The processes that launch has started, in the order of their start."""
     children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return [int(child) for child in children]
 
@@ -60,22 +62,22 @@ def trainers_below(launcher):
     ("victim", "fault", "said"),
     [
         (0, signal.SIGKILL, "launch: worker 0 was killed by SIGKILL: all start again"),
-        (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: give"),
+        (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: rerun"),
     ],
     ids=["killed", "stalled"],
 )
-def test_a_run_goes_on_after_a_worker_failed(victim, fault, said, launch, trainer, tmp_path):
+def test_a_run_resumes_after_a_worker_failed(victim, fault, said, launch, trainer, tmp_path):
     flags = ("--epochs", 8, "--batch_size", 50, "--checkpoint_every", 10, "--run_dir")
     process = launch("mnist", *flags, "killed", cwd=tmp_path)
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "epoch 3/8" in line and "going on" not in "".join(lines):
+        if "epoch 3/8" in line and "resuming" not in "".join(lines):
             os.kill(trainers_below(process.pid)[victim], fault)
     output = "".join(lines)
     assert process.wait() == 0, output
     assert re.search(said, output), output
-    assert "[0] going on after step " in output
+    assert "[0] resuming after step " in output
     undisturbed = trainer("mnist", *flags, "undisturbed", *MIRRORED, cwd=tmp_path)
     assert undisturbed.returncode == 0, undisturbed.stderr
     assert_same_curves(tmp_path / "killed", tmp_path / "undisturbed")

@@ -1,6 +1,7 @@
-"""The command line: what it accepts, and one sentence for everything else."""
+"""The command line: what it accepts, and one sentence for every error."""
 
 import json
+import sys
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_an_empty_command_line_is_the_default_config(recipe):
     assert command_line.parse(recipe, []) == recipe.Config()
 
 
-def test_dashes_and_underscores_are_alike():
+def test_dashes_and_underscores_mean_the_same():
     flags = ["--batch-size", "8", "--learning_rate=0.5", "--steps-per-epoch=3"]
     config = command_line.parse(mnist, flags)
     assert config == mnist.Config(batch_size=8, learning_rate=0.5, steps_per_epoch=3)
@@ -33,7 +34,7 @@ def test_help_shows_every_flag_and_the_defaults_by_data_set(capsys):
     assert "imagenet2012: batch_size 256" in shown
 
 
-def test_a_config_file_is_repeated_and_flags_beside_it_override_it(tmp_path):
+def test_a_config_file_is_repeated_and_other_flags_override_it(tmp_path):
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"recipe": "mnist", "epochs": 7, "alpha": 0.5, "data_dir": None}))
     config = command_line.parse(mnist, ["--config", str(file), "--alpha", "2"])
@@ -62,11 +63,33 @@ def test_a_wrong_config_file_gets_one_sentence(content, said, tmp_path):
     assert "\n" not in str(error.value)
 
 
+BOXES = {
+    "another width": "+ Error -+\n|  Unknown flag --bogus  |\n+---------+\n",
+    "no box": "usage: mnist\nUnknown flag --bogus\n",
+    "a title only": "Error\n",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+def test_another_layout_of_tyros_errors_still_gives_one_sentence(box, monkeypatch, capsys):
+    def refuse(*arguments, **keywords):
+        print(box, end="", file=sys.stderr)
+        raise SystemExit(2)
+
+    monkeypatch.setattr(command_line.tyro, "cli", refuse)
+    with pytest.raises(ValueError, match="--help lists the flags") as error:
+        command_line.parse(mnist, ["--bogus"])
+    what = "Unknown flag --bogus" if "--bogus" in box else "the command line is wrong"
+    assert str(error.value) == f"{what}; --help lists the flags."
+    assert capsys.readouterr().err == ""
+
+
 BAD = {
     "an unknown flag": (["--bogus", "3"], "--bogus"),
     "an abbreviated flag": (["--epo", "3"], "--epo"),
     "a word": (["mnist"], "mnist"),
-    "a flag without its value": (["--epochs"], "--epochs"),
+    "a flag without a value": (["--epochs"], "--epochs"),
     "an unknown data set": (["--dataset", "mnits"], "mnits"),
     "an unknown activation": (["--activation", "elo"], "elo"),
     "an unknown strategy": (["--strategy", "mirror"], "mirror"),
@@ -79,30 +102,30 @@ BAD = {
     "alpha None": (["--alpha", "None"], "--alpha"),
     "alpha a word": (["--alpha", "one"], "--alpha"),
     "alpha empty": (["--alpha", ""], "--alpha"),
-    "alpha for an activation without": (["--alpha", "2", "--activation", "relu"], "relu"),
+    "alpha for an activation that has none": (["--alpha", "2", "--activation", "relu"], "relu"),
     "batch size 0": (["--batch_size", "0"], "--batch_size"),
     "a broken batch size": (["--batch_size", "3.5"], "--batch_size"),
-    "more images a step than there are": (["--batch_size", "5000"], "5000"),
+    "a batch larger than the data set": (["--batch_size", "5000"], "5000"),
     "epochs 0": (["--epochs", "0"], "--epochs"),
     "steps 0": (["--steps_per_epoch", "0"], "--steps_per_epoch"),
     "learning rate 0": (["--learning_rate", "0"], "--learning_rate"),
     "learning rate NaN": (["--learning_rate", "nan"], "--learning_rate"),
     "no virtual device": (["--virtual_devices", "0"], "--virtual_devices"),
-    "more virtual devices than this process has": (["--virtual_devices", "3"], "3"),
+    "more virtual devices than the process has": (["--virtual_devices", "3"], "3"),
     "a negative seed": (["--seed", "-1"], "--seed"),
     "a seed above 32 bits": (["--seed", "4294967296"], "eed"),
     "all images held out": (["--validation_examples", "1797"], "1797"),
     "a replica without images": (["--batch_size", "1", "--strategy", "mirrored"], "--batch_size"),
     "no workers": (["--strategy", "multiworker"], "TF_CONFIG"),
     "no micro-batches": (["--micro_batches", "0"], "--micro_batches"),
-    "micro-batches by name": (["--micro_batches", "many"], "--micro_batches"),
-    "a config file that is not there": (["--config", "none.json"], "none.json"),
+    "micro-batches as a word": (["--micro_batches", "many"], "--micro_batches"),
+    "a missing config file": (["--config", "none.json"], "none.json"),
     "a run folder that is a file": (["--run_dir", "taken"], "taken"),
     "a run folder below a file": (["--run_dir", "taken/run"], "taken"),
-    "a run folder that holds something else": (["--run_dir", "."], "--run_dir"),
+    "a run folder with other files": (["--run_dir", "."], "--run_dir"),
     "a run folder that cannot be made": (["--run_dir", "/proc/run"], "/proc/run"),
-    "archives that are not there": (["--dataset", "mnist", "--manual_dir", "."], "mnist"),
-    "an archive that is corrupt": (["--dataset", "mnist", "--manual_dir", "corrupt"], "mnist"),
+    "missing archives": (["--dataset", "mnist", "--manual_dir", "."], "mnist"),
+    "a corrupt archive": (["--dataset", "mnist", "--manual_dir", "corrupt"], "mnist"),
     "image size 0": (["--image_size", "0"], "--image_size"),
     "width 0": (["--width", "0"], "--width"),
     "width NaN": (["--width", "nan"], "--width"),

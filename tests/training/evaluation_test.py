@@ -50,7 +50,7 @@ def error(weights):
     return float(np.square(X @ weights[0] + weights[1] - Y).mean())
 
 
-def test_validation_is_of_the_averages_and_leaves_the_weights_as_they_were(tmp_path):
+def test_validation_uses_the_averages_and_leaves_the_weights_as_they_were(tmp_path):
     model, weights = made(), Weights()
     checkpoints = training.Checkpoints(tmp_path, every="7")
     history = model.fit(
@@ -73,7 +73,7 @@ def test_validation_is_of_the_averages_and_leaves_the_weights_as_they_were(tmp_p
         np.testing.assert_allclose(found, average, rtol=1e-5)
 
 
-def test_the_weights_of_a_run_are_found_wherever_it_stands(tmp_path):
+def test_the_weights_of_a_run_are_found_before_and_after_its_end(tmp_path):
     run = tmp_path / "run"
     checkpoints = training.Checkpoints(run / "checkpoints", every="5")
     model = made()
@@ -97,7 +97,7 @@ def test_the_weights_of_a_run_are_found_wherever_it_stands(tmp_path):
             np.testing.assert_array_equal(found, own)
 
 
-def test_what_are_no_weights_of_the_network_is_refused(tmp_path):
+def test_weights_that_do_not_fit_are_refused(tmp_path):
     checkpoints = training.Checkpoints(tmp_path / "checkpoints", every="5")
     model = made(units=2)
     model.fit(BATCHES, steps_per_epoch=5, callbacks=[checkpoints], verbose=0)
@@ -111,11 +111,11 @@ def test_what_are_no_weights_of_the_network_is_refused(tmp_path):
     damaged.write_bytes((tmp_path / "model.keras").read_bytes()[:1000])
     (tmp_path / "step-00000005-0123456789abcdef.npz").write_bytes(b"something")
     for name in ("absent.keras", "checkpoints", "notes.txt"):
-        with pytest.raises(ValueError, match=f"{name} (is no folder|holds neither)"):
+        with pytest.raises(ValueError, match=f"{name} (is not the folder|holds neither)"):
             evaluation.restore(other, tmp_path / name)
     for name in ("model.keras", "damaged.keras"):
-        with pytest.raises(ValueError, match=f"The weights in .*{name} cannot be used"):
+        with pytest.raises(ValueError, match=f"The weights in .*{name} cannot be loaded"):
             evaluation.restore(other, tmp_path / name)
-    with pytest.raises(ValueError, match="is damaged, or no checkpoint"):
+    with pytest.raises(ValueError, match="is damaged, or not a checkpoint"):
         evaluation.restore(other, tmp_path / "step-00000005-0123456789abcdef.npz")
     assert store.read(tmp_path / "model.keras") is None

@@ -1,4 +1,4 @@
-"""One folder, one config; and nothing half written."""
+"""One folder holds one config, and nothing is half written."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ def model():
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
 
 
-def test_a_folder_says_what_was_done_and_where(tmp_path, monkeypatch):
+def test_a_folder_holds_the_config_and_the_environment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "tests" / "module.py"), "--flag"])
     made = folder(tmp_path / "new" / "run")
@@ -64,7 +64,7 @@ def test_a_folder_with_a_broken_config_is_refused(content, tmp_path):
         folder(tmp_path)
 
 
-def test_what_says_how_a_run_is_computed_may_change_while_it_is_unfinished(tmp_path):
+def test_fields_that_only_affect_how_a_run_computes_may_change_on_resume(tmp_path):
     folder(tmp_path).start()
     changes = {"strategy": "mirrored", "virtual_devices": 2, "checkpoint_every": "7"}
     folder(tmp_path, **changes).start()
@@ -76,10 +76,10 @@ def test_what_says_how_a_run_is_computed_may_change_while_it_is_unfinished(tmp_p
 def test_a_run_that_was_killed_before_its_config_was_written_starts(left, tmp_path):
     (tmp_path / left).write_text("{")
     folder(tmp_path).start()
-    assert not folder(tmp_path).finished
+    assert not folder(tmp_path).complete
 
 
-def test_a_folder_is_refused_while_the_run_in_it_lives_and_taken_over_afterwards(tmp_path):
+def test_a_folder_is_refused_while_another_process_uses_it_and_accepted_afterwards(tmp_path):
     path = str(tmp_path)
     code = f"""
 import sys
@@ -100,11 +100,11 @@ sys.stdin.read()
     folder(tmp_path).start()
 
 
-def test_a_finished_run_has_its_model_and_its_result(tmp_path):
+def test_a_complete_run_has_a_model_and_a_result(tmp_path):
     made = folder(tmp_path)
     made.start()
-    made.finish(model(), {"loss": float("nan"), "test": {"loss": 0.5}})
-    assert folder(tmp_path).finished
+    made.write_result(model(), {"loss": float("nan"), "test": {"loss": 0.5}})
+    assert folder(tmp_path).complete
     assert json.loads((tmp_path / "result.json").read_text()) == {
         "loss": None,
         "test": {"loss": 0.5},
@@ -121,9 +121,9 @@ def test_a_full_disk_leaves_no_model_and_no_result(tmp_path, monkeypatch):
     made.start()
     monkeypatch.setattr(keras.Model, "save", save)
     with pytest.raises(OSError, match="no space"):
-        made.finish(model(), {})
+        made.write_result(model(), {})
     assert not (tmp_path / "model.keras").exists()
-    assert not folder(tmp_path).finished
+    assert not folder(tmp_path).complete
 
 
 def test_a_folder_that_forbids_writing_is_refused(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_a_folder_that_forbids_writing_is_refused(tmp_path, monkeypatch):
         folder(tmp_path / "run")
 
 
-def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path, monkeypatch):
+def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = RunFolder(mnist, CONFIG)
     first.start()
