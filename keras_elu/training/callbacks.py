@@ -35,9 +35,7 @@ class Records:
             run.steps_per_epoch,
             config=folder.config,
             hyperparameters={
-                key: value
-                for key, value in folder.config.items()
-                if value is not None and key not in MAY_CHANGE
+                key: value for key, value in folder.config.items() if key not in MAY_CHANGE
             },
             trial=run.trial,
             batch=lambda: next(iter(run.training(0).take(1))),
@@ -51,7 +49,9 @@ class Records:
         }
         profiling = []
         if config.profile is not None:
-            profiling = [Profile(folder.tensorboard, config.profile, run.steps_per_epoch)]
+            profiling = [
+                Profile(folder.tensorboard, config.profile, run.steps_per_epoch, config.epochs)
+            ]
         if not folder.chief:
             named, profiling = {}, []
         self.checkpoints = Checkpoints(

@@ -56,7 +56,7 @@ def events(folder):
 @pytest.mark.slow
 def test_a_run_that_was_killed_has_every_tag_once_a_step_and_equal_in_every_bit(runs):
     undisturbed, killed = (
-        {of: events(run / of) for of in ("", "train", "validation")} for run in runs
+        {of: events(run / of) for of in ("", "train", "validation", "test")} for run in runs
     )
     last, train = EPOCHS * STEPS, killed["train"]
     assert all(
@@ -116,10 +116,10 @@ def test_tensorboard_serves_all_of_it(runs):
         deadline = time.monotonic() + 60
         while True:  # it reads the files in the background
             tags = get(f"{data}/scalars/tags")
-            if "test_accuracy" in tags.get("tensorboard", {}) or time.monotonic() > deadline:
+            if "test_accuracy" in tags.get("tensorboard/test", {}) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        assert "test_accuracy" in tags["tensorboard"]
+        assert "test_accuracy" in tags["tensorboard/test"]
         assert {"batch_loss", "learning_rate", "speed/images_per_second"} <= tags[
             "tensorboard/train"
         ].keys()
