@@ -1,9 +1,11 @@
 """The operating system: cores, standard streams, and children that do not outlive a process."""
 
+import contextlib
+import errno
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # The child leads a process group. A guard in the group reads a pipe that only the parent writes to:
@@ -63,12 +65,51 @@ def open_standard_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
             continue
+        null = os.open(os.devnull, os.O_RDWR)
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-        mode = "w" if number else "r"
-        setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115
+            os.dup2(null, number)
+        setattr(sys, name, os.fdopen(null, "w" if number else "r", encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def surviving_streams(reader_gone: Callable[[], None]) -> Iterator[None]:
+    """Lets stdout and stderr accept text in the block also if they cannot be written any more.
+
+    Such a stream continues as /dev/null.
+
+    Args:
+        reader_gone: Called if the reader of a stream is gone, such as `tee` after Ctrl-C.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Surviving(stream, reader_gone) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+class _Surviving:
+    def __init__(self, stream, reader_gone):
+        self._stream, self._reader_gone = stream, reader_gone
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self):
+        self._try(self._stream.flush)
+
+    def _try(self, act, *arguments):
+        try:
+            act(*arguments)
+        except OSError as error:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+            if error.errno == errno.EPIPE:
+                self._reader_gone()
