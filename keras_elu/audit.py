@@ -1,10 +1,10 @@
-"""Whether a trainer does on all its replicas what it would do on one: a few steps, and a table.
+"""Checks in a few steps that a trainer does the same on all its replicas as on one.
 
 python -m keras_elu.audit trainers/imagenet.py --strategy mirrored
 python -m keras_elu.launch --workers 2 --restarts 0 keras_elu/audit.py trainers/mnist.py
 
-The flags are the trainer's; no run folder is made. The exit code is 0 if every check is ok, 1 if
-one is not, and 2 for a wrong command line.
+The flags are those of the trainer. The audit prints a table and creates no run folder. The exit
+code is 0 if every check is ok, 1 if one is not, and 2 for a wrong command line.
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ import tensorflow as tf
 
 from keras_elu import commands
 from keras_elu.distributed import keras_internals, step, strategies
-from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Copies
 from keras_elu.distributed.strategies import scope
+from keras_elu.monitoring import losses
 from keras_elu.training import devices
 from keras_elu.training.config import Config
 from keras_elu.training.run import Run, prepare_run, prepare_script
 
 STEPS = 8
-_ROWS = 16  # that a replica passes through a random layer, and the sides of images of any size
+_ROWS = 16  # of the batch for a random layer, and sides of images without a fixed size
 _ONE = "one replica: nothing to compare"
 
-# What rounding may do to a result, in units of the data type of the computations. Where the pieces
-# are the same only the order of sums over them differs, but the weights of the next step carry that
-# on. Seen with the recipes after 8 steps: up to 6 units in float32 and bfloat16. What is wrong by
-# its mathematics, such as other masks or another weighting, is off by a tenth to all of the update.
+# The tolerance for rounding, in units of the data type of the computations. With the same pieces
+# only the order of sums differs, but the weights carry this difference on to the next step. After 8
+# steps the recipes differed by up to 6 units in float32 and bfloat16. Mathematical errors, such as
+# other masks or another weighting, change the result by a tenth to all of the update.
 _UNITS = 16
 
 
@@ -44,9 +44,9 @@ class Check:
     """One line of the table.
 
     Attributes:
-        compared: What was compared.
-        finding: What was found, such as the largest difference.
-        ok: Whether it is as it should be.
+        compared: The compared values.
+        finding: The result, such as the largest difference.
+        ok: Whether the check has passed.
     """
 
     compared: str
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The trainer's script and its flags. None: the process's own.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        arguments = commands.trainer_arguments("keras_elu.audit", __doc__, arguments)
         recipe, strategy, run = prepare_script(arguments)
         _check_pieces(run.config, strategy)
     except ValueError as error:
@@ -70,13 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def on_one(micro_batches):
         keras.utils.set_random_seed(config.seed)
-        asked = dataclasses.replace(config, strategy="default", micro_batches=micro_batches)
-        return prepare_run(recipe, asked, strategies.strategy("default"))
+        alone = dataclasses.replace(config, strategy="default", micro_batches=micro_batches)
+        return prepare_run(recipe, alone, strategies.strategy("default"))
 
-    try:
-        checks = audit(run, strategy, on_one, config.micro_batches)
-    except NonFiniteLoss as error:
-        return commands.failure(f"{error} Lower --learning_rate.")
+    checks = audit(run, strategy, on_one, config.micro_batches)
     if devices.is_chief(config):
         print(
             f"{run.recipe} on {run.dataset.name}: {STEPS} steps of {config.batch_size} images, "
@@ -87,9 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_pieces(config: Config, strategy: tf.distribute.Strategy) -> None:
-    """Checks that batches are cut alike for the replicas and for the micro-batches of one."""
+    """Checks that replicas and micro-batches can be compared: all pieces have the same size."""
     if config.micro_batches == "auto":
-        raise ValueError("--micro_batches auto cannot be audited: give the number that it found.")
+        raise ValueError("--micro_batches auto cannot be audited: give a number.")
     pieces = strategy.num_replicas_in_sync * config.micro_batches
     if config.batch_size % pieces:
         raise ValueError(
@@ -107,20 +104,28 @@ def audit(
     """Trains a few steps on all replicas and on one, and compares.
 
     Args:
-        run: What is audited: of it, a compiled functional model and its batches for training and
-            validation, which must be multiples of the replicas times `micro_batches`.
+        run: The run to audit. The audit uses its compiled functional model and its batches for
+            training and validation, whose sizes must be multiples of the number of replicas times
+            `micro_batches`.
         strategy: The strategy in whose scope the model was made.
-        on_one: Takes a number of micro-batches and prepares the same run, with the same start, on
-            one replica.
-        micro_batches: As the model was compiled.
+        on_one: Prepares the same run, with the same initial weights, on one replica with the given
+            number of micro-batches.
+        micro_batches: The number of micro-batches that the model was compiled with.
     """
     trained = _train(run, strategy)
     state = _variables(run.model)
     over = [_agreement(f"{kind} over the replicas", strategy, state[kind]) for kind in state]
     as_on_one = _as_on_one(run.model, strategy, trained, on_one, micro_batches)
     reloaded = _reloaded(run, trained)
-    random = _random(run.model, strategy)  # last, for it goes on with the model's seeds
-    return _of_all_workers(strategy, [*over, random, *as_on_one, reloaded])
+    random = _random(run.model, strategy)  # last, because it advances the model's seeds
+    return _of_all_workers(strategy, [*_finite(trained), *over, random, *as_on_one, reloaded])
+
+
+def _finite(trained: "_Trained") -> list[Check]:
+    if not trained.non_finite:
+        return []
+    first = trained.non_finite[0]
+    return [Check("losses", f"that of step {first} is not finite: lower --learning_rate", False)]
 
 
 def table(checks: Sequence[Check]) -> str:
@@ -128,9 +133,9 @@ def table(checks: Sequence[Check]) -> str:
 
     Example:
 
-    >>> print(table([Check("weights", "equal", True), Check("masks", "the same", False)]))
-    weights  equal     ok
-    masks    the same  NOT OK
+    >>> print(table([Check("weights", "equal", True), Check("masks", "identical", False)]))
+    weights  equal      ok
+    masks    identical  NOT OK
     """
     rows = [(c.compared, c.finding, "ok" if c.ok else "NOT OK") for c in checks]
     first, second, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
@@ -138,7 +143,7 @@ def table(checks: Sequence[Check]) -> str:
 
 
 def _variables(model: keras.Model) -> dict[str, list[keras.Variable]]:
-    """The variables that must agree, by their kind."""
+    """The variables that must agree, by kind."""
     metrics = {id(variable) for variable in model.metrics_variables}
     state = [v for v in model.non_trainable_variables if id(v) not in metrics]
     return {
@@ -173,12 +178,13 @@ def _agreement(compared: str, strategy, variables: Sequence[keras.Variable]) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """What came of training: the variables before and after, and the logs."""
+    """Variables before and after training, the logs, and steps whose loss was not finite."""
 
     start: dict[str, list[np.ndarray]]
     end: dict[str, list[np.ndarray]]
     training: dict[str, float]
     validation: dict[str, float]
+    non_finite: list[int]
 
 
 def _train(run: Run, strategy: tf.distribute.Strategy) -> _Trained:
@@ -186,13 +192,14 @@ def _train(run: Run, strategy: tf.distribute.Strategy) -> _Trained:
     if not model.optimizer.built:
         with scope(strategy):
             model.optimizer.build(model.trainable_variables)
-    start = _values(model)
+    start, non_finite = _values(model), losses.train_past_non_finite(model)
     history = model.fit(run.training(0), steps_per_epoch=STEPS, shuffle=False, verbose=0).history
     return _Trained(
         start=start,
         end=_values(model),
         training={name: value for name, (value,) in history.items()},
         validation=_evaluate(model, run),
+        non_finite=non_finite,
     )
 
 
@@ -208,9 +215,10 @@ def _evaluate(model, run) -> dict[str, float]:
 
 
 def _as_on_one(model, strategy, here: _Trained, on_one, micro_batches) -> list[Check]:
-    """Compares with one replica that sees the same pieces, or whole batches, if that is the same.
+    """Compares with one replica that processes the same pieces, and with one without pieces.
 
-    It is unless a layer's results depend on the pieces, as of drop-out and batch normalisation.
+    The latter differs if a layer's results depend on the pieces, as with dropout and batch
+    normalisation, and is left out then.
     """
     layers = keras_internals.layers(model)
     replicas = strategy.num_replicas_in_sync
@@ -220,19 +228,19 @@ def _as_on_one(model, strategy, here: _Trained, on_one, micro_batches) -> list[C
     if replicas > 1:
         references["one replica"] = 1 if synchronized else replicas * micro_batches
     if replicas * micro_batches > 1 and not normalizations and not _random_layers(model):
-        references["one replica, undivided"] = 1
+        references["one replica, whole batches"] = 1
     checks = []
     for name, parts in references.items():
         there = _train(on_one(parts), strategies.strategy("default"))
         metrics = _logs(here.training, there.training, layers)
         after = _logs(here.validation, there.validation, layers) | _updates(here, there, layers)
         checks.append(_to_rounding(f"training metrics as on {name}", metrics))
-        checks.append(_to_rounding(f"loss and weights afterwards as on {name}", after))
+        checks.append(_to_rounding(f"validation and weights as on {name}", after))
     return checks or [Check("training as on one replica", _ONE, True)]
 
 
 def _to_rounding(compared: str, parts: dict[str, tuple[float, float]]) -> Check:
-    """Judges differences, each beside what rounding may do to it."""
+    """Compares each difference with its tolerance for rounding."""
     name, (apart, bound) = max(
         parts.items(), key=lambda part: np.nan_to_num(part[1][0] / part[1][1], nan=np.inf)
     )
@@ -243,25 +251,38 @@ def _to_rounding(compared: str, parts: dict[str, tuple[float, float]]) -> Check:
 def _logs(here: dict, there: dict, layers) -> dict[str, tuple[float, float]]:
     """The differences of losses and metrics, relative where they are greater than 1."""
     return {
-        name: (abs(here[name] - there[name]) / max(1.0, abs(there[name])), _UNITS * _unit(layers))
+        name: (
+            float(_difference(here[name], there[name])) / max(1.0, abs(there[name])),
+            _UNITS * _unit(layers),
+        )
         for name in there
     }
 
 
 def _updates(here: _Trained, there: _Trained, layers) -> dict[str, tuple[float, float]]:
-    """The differences of the variables of each kind, relative to the way that they have gone."""
+    """The differences of the variables of each kind, relative to their change in training."""
     parts = {}
     for kind, end in there.end.items():
-        way = _norm(np.subtract, end, there.start[kind]) or 1.0
-        apart = _norm(np.subtract, here.end[kind], end)
-        stored = STEPS * 2.0**-23 * _norm(np.maximum, end, end)  # each step rounds the variables
-        parts[kind] = apart / way, _UNITS * _unit(layers) + stored / way
+        change = _norm(map(_finite_part, map(np.subtract, end, there.start[kind]))) or 1.0
+        apart = _norm(map(_difference, here.end[kind], end))
+        rounded = STEPS * 2.0**-23 * _norm(map(_finite_part, end))  # each step rounds the variables
+        parts[kind] = apart / change, _UNITS * _unit(layers) + rounded / change
     return parts
 
 
-def _norm(combine, arrays, others) -> float:
-    pairs = zip(arrays, others, strict=True)
-    return float(np.sqrt(sum(np.square(combine(a, b)).sum() for a, b in pairs)))
+def _norm(arrays) -> float:
+    return float(np.sqrt(sum(np.square(array).sum() for array in arrays)))
+
+
+def _difference(a, b) -> np.ndarray:
+    """The absolute difference, which is 0 for two NaNs or infinities that are the same."""
+    same = np.equal(a, b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return np.where(same, 0.0, np.abs(np.subtract(a, b)))
+
+
+def _finite_part(array) -> np.ndarray:
+    return np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _unit(layers) -> float:
@@ -283,7 +304,7 @@ def _random_layers(model) -> list[keras.Layer]:
 
 
 def _random(model, strategy) -> Check:
-    compared = "masks of drop-out over the replicas"
+    compared = "dropout masks over the replicas"
     layers = _random_layers(model)
     if not layers:
         return Check(compared, "no random layers", True)
@@ -291,14 +312,14 @@ def _random(model, strategy) -> Check:
         return Check(compared, _ONE, True)
     same = [layer.name for layer in layers if not _differs(layer, model, strategy)]
     if same:
-        return Check(compared, f"the same on several replicas: {', '.join(same)}", False)
+        return Check(compared, f"identical on several replicas: {', '.join(same)}", False)
     return Check(compared, f"differ: {', '.join(layer.name for layer in layers)}", True)
 
 
 def _differs(layer, model, strategy) -> bool:
-    """Whether a layer does something else on every replica to what is the same on all.
+    """Whether a layer maps the same rows to different outputs on every replica.
 
-    It does the model's kind of step, of a model of this layer alone, with the layer's own seeds.
+    A model of this layer alone trains for one step, of the same kind as the model's own.
     """
     replicas = strategy.num_replicas_in_sync
     kind = DistributedModel if isinstance(model, DistributedModel) else keras.Model
@@ -311,6 +332,7 @@ def _differs(layer, model, strategy) -> bool:
             metrics=[seen],
             jit_compile=model.jit_compile,
         )
+    losses.train_past_non_finite(alone)
     random = np.random.default_rng(0)
     inputs = []
     for x in alone.inputs:
@@ -324,14 +346,14 @@ def _differs(layer, model, strategy) -> bool:
 
 
 class _Seen(keras.metrics.Metric):
-    """Keeps what each replica's last batch became."""
+    """Keeps the last outputs of each replica."""
 
     def __init__(self, shape):
         super().__init__(name="seen")
         self.outputs = self.add_variable(shape, "zeros")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        # Keras traces it with the rows of all replicas, too.
+        # Keras also traces it with the rows of all replicas.
         self.outputs.assign(keras.ops.cast(y_pred[:_ROWS], self.outputs.dtype))
 
     def result(self):
@@ -345,15 +367,17 @@ def _reloaded(run: Run, trained: _Trained) -> Check:
         try:
             run.model.save(path)
             plain = keras.models.load_model(path)
-        except Exception as error:  # whatever a layer may raise is the finding
-            reason = str(error).rpartition("Exception encountered: ")[2]  # under all that was tried
+        except Exception as error:  # any error of a layer is the finding
+            reason = str(error).rpartition("Exception encountered: ")[
+                2
+            ]  # without Keras's introduction
             return Check(compared, f"cannot be loaded: {textwrap.shorten(reason, 80)}", False)
     layers = keras_internals.layers(plain)
     return _to_rounding(compared, _logs(_evaluate(plain, run), trained.validation, layers))
 
 
 def _of_all_workers(strategy, checks: list[Check]) -> list[Check]:
-    """A check is ok where it is on all workers."""
+    """Makes a check ok only if all workers agree."""
     failed = tf.constant([float(not check.ok) for check in checks])
 
     def total():

@@ -5,7 +5,7 @@ import contextlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 RESUMABLE = os.EX_TEMPFAIL  # 75, the exit code of a command that stopped, and resumes when rerun
 
@@ -82,3 +82,35 @@ def checking_arguments() -> Iterator[None]:
         yield
     except ValueError as error:
         sys.exit(failure(error))
+
+
+def trainer_arguments(
+    module: str, description: str | None, arguments: Sequence[str] | None
+) -> list[str]:
+    """Returns the script and the flags of a command that examines a trainer.
+
+    Args:
+        module: The module, of which `python -m` is the command.
+        description: Its description in `--help`.
+        arguments: The command line. None: the process's own.
+
+    Raises:
+        ValueError: If no script is given.
+        SystemExit: After `--help` has been printed.
+
+    Example:
+
+    >>> trainer_arguments("keras_elu.audit", "", ["trainers/mnist.py", "--seed", "1"])
+    ['trainers/mnist.py', '--seed', '1']
+    """
+    parser = Parser(module, description)
+    parser.add_argument("script", nargs="?", help="the trainer, such as trainers/mnist.py")
+    parser.add_argument(
+        "flags", nargs=argparse.REMAINDER, help="its own flags, which `SCRIPT --help` lists"
+    )
+    options = parser.parse_args(arguments)
+    if options.script is None:
+        raise ValueError(
+            f"Name a trainer and its flags: python -m {module} trainers/mnist.py --dataset digits."
+        )
+    return [options.script, *options.flags]

@@ -1,10 +1,10 @@
-"""Whether a trainer's input or its step limits it, by how much, and what to change.
+"""Finds the bottleneck of a trainer, its input or its step, and suggests what to change.
 
 python -m keras_elu.doctor trainers/imagenet.py --dataset imagenet2012 --batch_size 256
 
-The flags are the trainer's; no run folder is made. It trains for half a minute: the input alone,
-the step alone, on one batch again and again, and both. The exit code is 0, or 1 if they fail, and 2
-for a wrong command line.
+The flags are those of the trainer. The doctor measures for about half a minute and creates no run
+folder: first the input alone, then the step alone, which repeats one batch, and then both. The exit
+code is 0, 1 if the data cannot be read, and 2 for a wrong command line.
 """
 
 import dataclasses
@@ -17,26 +17,26 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_elu import commands, data, environment
-from keras_elu.distributed.execution import NonFiniteLoss
+from keras_elu import commands, data, system
+from keras_elu.monitoring import losses
 from keras_elu.training.config import Config
 from keras_elu.training.run import prepare_script
 
 SECONDS = 5.0  # of each measurement
-AHEAD = 5  # batches that are not measured, since they may have been read ahead
-AHEAD_SECONDS = 2.0  # after which measuring begins all the same
-NEARLY = 0.85  # of the slower of the two, at least, where input and step do not hinder each other
+AHEAD = 5  # unmeasured batches at the start, which may have been read ahead
+AHEAD_SECONDS = 2.0  # the longest that these batches may take
+NEARLY = 0.85  # of the slower one: the least speed of both together if they do not interfere
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Images a second.
+    """The measured speeds, in images per second.
 
     Attributes:
-        input: Of the input alone.
-        per_core: Of the input, for each second that it has of a core.
-        step: Of the step alone.
-        both: Of training.
+        input: Speed of the input alone.
+        per_core: Speed of the input per core, in images per second of CPU time.
+        step: Speed of the step alone.
+        both: Speed of training.
         cores: The number of cores that the process may use.
     """
 
@@ -57,37 +57,42 @@ class Findings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examines the trainer of a command line, prints what it finds, and returns the exit code.
+    """Examines the trainer of a command line, prints the findings, and returns the exit code.
 
     Args:
         arguments: The trainer's script and its flags. None: the process's own.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        arguments = commands.trainer_arguments("keras_elu.doctor", __doc__, arguments)
         _, _, run = prepare_script(arguments, _check_workers)
     except ValueError as error:
         return commands.failure(error)
-    config, cores, batch_size = run.config, environment.cores(), run.config.batch_size
+    config, cores, batch_size = run.config, system.cores(), run.config.batch_size
     print(
         f"{run.recipe} on {run.dataset.name}: batches of {batch_size} images, cores: {cores}, "
         f"replicas: {run.replicas}",
         flush=True,
     )
+    non_finite = losses.train_past_non_finite(run.model)
     try:
         alone, per_core, batch = measure_input(run.training(0), batch_size)
-        _show("input alone", alone, f", {per_core:,.0f} for each second of a core")
+        _show("input alone", alone, f", {per_core:,.0f} per second of CPU time")
         step = measure_step(run.model, tf.data.Dataset.from_tensors(batch).repeat(), batch_size)
         _show("step alone", step)
         both = measure_step(run.model, run.training(0), batch_size)
         _show("both", both)
-    except NonFiniteLoss as error:
-        return commands.failure(f"{error} Lower --learning_rate.")
     except tf.errors.OpError:
         if not run.dataset.failure:
             raise
         return commands.failure(run.dataset.failure)
     findings = Findings(input=alone, per_core=per_core, step=step, both=both, cores=cores)
     print("\n".join(advice(findings, run.dataset, config)), flush=True)
+    if non_finite:
+        print(
+            f"The loss of step {non_finite[0]:,} was not finite, which does not change these "
+            "speeds: lower --learning_rate before you train.",
+            flush=True,
+        )
     return 0
 
 
@@ -104,10 +109,10 @@ def _show(what: str, speed: float, more: str = "") -> None:
 
 
 def measure_input(batches: tf.data.Dataset, batch_size: int) -> tuple[float, float, tuple]:
-    """Takes batches as fast as they come.
+    """Reads batches as fast as possible.
 
     Returns:
-        Images a second, images for each second of a core, and one of the batches.
+        Images per second, images per second of CPU time, and one of the batches.
     """
     clock, batches, number = _Clock(), iter(batches), 0
     batch = next(batches)
@@ -117,7 +122,7 @@ def measure_input(batches: tf.data.Dataset, batch_size: int) -> tuple[float, flo
 
 
 def measure_step(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> float:
-    """Trains, and returns images a second."""
+    """Trains, and returns images per second."""
     clock = _Clock()
 
     class Timer(keras.callbacks.Callback):
@@ -130,13 +135,13 @@ def measure_step(model: keras.Model, batches: tf.data.Dataset, batch_size: int) 
 
 
 class _Clock:
-    """Measures what repeats, without its beginning."""
+    """Measures the speed of repetitions, without the first ones."""
 
     def __init__(self):
         self._born, self._begin = time.perf_counter(), None
 
     def tick(self, number: int) -> bool:
-        """Is told the number of each repetition when it ends; returns whether that is enough."""
+        """Counts the repetition of this number; returns whether the measurement is complete."""
         now = number, time.perf_counter(), time.process_time()
         if self._begin is None:
             if number >= AHEAD or now[1] - self._born > AHEAD_SECONDS:
@@ -149,71 +154,71 @@ class _Clock:
 
     @property
     def speed(self) -> float:
-        """Repetitions a second."""
+        """Repetitions per second."""
         return self._count / self._seconds
 
     @property
     def per_core(self) -> float:
-        """Repetitions for each second of a core."""
+        """Repetitions per second of CPU time."""
         return self._count / self._of_cores
 
 
 def advice(found: Findings, dataset: data.Dataset, config: Config) -> list[str]:
-    """Returns what the findings mean, in sentences.
+    """Returns the bottleneck and suggestions, as sentences.
 
     Args:
-        found: What was measured.
-        dataset: On which.
-        config: With which.
+        found: The measured speeds.
+        dataset: The data set that they were measured on.
+        config: The trainer's config.
     """
-    needs = f"An accelerator of this speed needs {found.needed} cores for its input"
+    needs = f"At this speed the step needs {found.needed} cores for its input"
     if found.input_limits:
-        said = [
-            f"THE INPUT LIMITS: the step could take {found.step / found.input:.1f} times as many "
-            f"images. {needs}; there are {found.cores}.",
+        advised = [
+            f"Bottleneck: input. The step could process {found.step / found.input:.1f} times as "
+            f"many images. {needs}, and this machine has {found.cores}.",
             *_for_input(found, dataset),
         ]
     else:
-        said = [
-            f"THE STEP LIMITS: the input could give {found.input / found.step:.1f} times as many "
-            f"images. {needs}; there are {found.cores}.",
-            "Neither more cores for the input nor smaller images make this faster.",
+        advised = [
+            f"Bottleneck: step. The input could deliver {found.input / found.step:.1f} times as "
+            f"many images. {needs}, and this machine has {found.cores}.",
+            "Neither more cores for the input nor smaller images make training faster.",
         ]
         if config.precision == "float32" and tf.config.list_logical_devices("GPU"):
-            said.append("Try --precision mixed_bfloat16.")
+            advised.append("Try --precision mixed_bfloat16.")
     together = found.both / min(found.input, found.step)
     if together < NEARLY:
-        said.append(f"Together they reach {together:.0%} of the slower one:")
+        advised.append(f"Together they reach {together:.0%} of the slower one's speed:")
         if tf.config.list_logical_devices("GPU"):
-            said[-1] += " try --steps_per_execution 8."
+            advised[-1] += " try --steps_per_execution 8."
         else:
-            said[-1] += " without an accelerator they share the cores."
-    return said
+            advised[-1] += " without an accelerator they share the cores."
+    return advised
 
 
 def _for_input(found: Findings, dataset: data.Dataset) -> list[str]:
     busy = found.input / (found.per_core * found.cores)
     if busy < 0.5:
         return [
-            f"It leaves {1 - busy:.0%} of the cores idle, since it waits: put the data on a faster "
-            "disk, and see what else its pipeline waits for."
+            f"The input waits and leaves {1 - busy:.0%} of the cores idle: move the data to a "
+            "faster disk, or find what else it waits for."
         ]
-    said = []
+    advised = []
     if not isinstance(dataset, data.in_memory.InMemory):
         name = dataset.name
         if not re.search(r"_\d+(_raw)?$", name):
-            said.append(
-                f"Prepare the images smaller, with --resize 256, and train on {name}_256: a core "
-                "makes two to three times as many of those."
+            advised.append(
+                f"Prepare smaller images with --resize 256, and train on {name}_256: a core reads "
+                "two to three times as many of them."
             )
         if not name.endswith("_raw"):
-            said.append(
-                "Of pixels, which --raw stores besides, it makes five to seven times as many as of "
-                "whole photographs."
+            advised.append(
+                "Prepare decoded images with --raw: a core reads five to seven times as many of "
+                "them as of whole photographs."
             )
     if found.needed > found.cores:
-        said.append(f"Or use a machine with {found.needed} cores.")
-    return said
+        advised.append(f"Or use a machine with {found.needed} cores.")
+    return advised
 
 
 if __name__ == "__main__":

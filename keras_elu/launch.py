@@ -1,10 +1,11 @@
-"""Starts several workers of a trainer on this machine, to develop with.
+"""Starts several workers of a trainer on this machine, for development.
 
 python -m keras_elu.launch --workers 2 trainers/mnist.py --epochs 2
 
-Each worker is told of the others by TF_CONFIG, and its output has its number before each line. If
-one dies, the rest is stopped and all start again in the same run folder. The trainer is given
-`--strategy multiworker`, and `--run_dir runs/NAME-TIME` unless it has one.
+TF_CONFIG gives each worker the addresses of all workers, and each line of output begins with the
+number of its worker. If a worker dies, launch stops the others and restarts all of them in the same
+run folder, unless the failure would only repeat itself. The trainer also receives `--strategy
+multiworker`, and `--run_dir runs/NAME-TIME` if the command line has none.
 """
 
 import argparse
@@ -23,21 +24,24 @@ import threading
 import time
 from collections.abc import Sequence
 
-_TO_STOP = 5  # seconds that the rest has when one worker died
-_TO_SAVE = 30  # seconds that all have when this process is told to stop
+from keras_elu import system
+
+_TO_STOP = 5  # seconds that the other workers have to end when one has died
+_TO_SAVE = 30  # seconds that all workers have to save and end when the run is stopped
 _one_line = threading.Lock()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what a command line describes, and returns the exit code.
+    """Runs the workers of a command line, and returns the exit code.
 
-    It is 0 if every worker's is; 2 for a wrong command line; 75 if the run was told to stop and has
-    saved; 128 + N if signal N ended this process before it could; otherwise that of the worker that
-    died, where 128 + N stands for signal N.
+    The code is 0 if all workers succeed, 2 for a wrong command line, 75 if the run was stopped and
+    has saved, and 128 + N if signal N stopped it before it could save. Otherwise it is the exit
+    code of the worker that died, or 128 + N if signal N killed that worker.
 
     Args:
         arguments: The command line. None: the process's own.
     """
+    system.open_standard_streams()
     try:
         options = _parse(arguments)
         flags = _complete(options.script, options.flags)
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run([sys.executable, options.script, *flags], options.workers, options.restarts)
 
 
-class _Parser(argparse.ArgumentParser):  # not the package's, which needs all that it imports
+class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ValueError(f"{message}; --help lists the flags.")
 
@@ -59,19 +63,27 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--workers", type=int, required=True, metavar="N", help="processes")
     parser.add_argument(
-        "--restarts", type=int, default=3, metavar="N", help="at most, of all (default: 3)"
+        "--workers", type=int, required=True, metavar="N", help="number of worker processes"
+    )
+    parser.add_argument(
+        "--restarts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often all workers may be restarted (default: 3)",
     )
     parser.add_argument("script", help="the trainer, such as trainers/mnist.py")
-    parser.add_argument("flags", nargs=argparse.REMAINDER, help="all that follows is the trainer's")
+    parser.add_argument("flags", nargs=argparse.REMAINDER, help="the trainer's own flags")
     options = parser.parse_args(arguments)
     if options.workers < 1:
         raise ValueError(f"--workers must be a positive number, not {options.workers}.")
     if options.restarts < 0:
-        raise ValueError(f"--restarts must be a whole number from 0, not {options.restarts}.")
+        raise ValueError(f"--restarts must be 0 or more, not {options.restarts}.")
     if not pathlib.Path(options.script).is_file():
-        raise ValueError(f"{options.script} is not a file: name a script, as trainers/mnist.py.")
+        raise ValueError(
+            f"{options.script} is not a file: name a script, such as trainers/mnist.py."
+        )
     return options
 
 
@@ -89,7 +101,7 @@ def _complete(script: str, flags: list[str]) -> list[str]:
 
 
 def _value(flags: list[str], name: str) -> str | None:
-    """Returns the value of a flag, the last where it is repeated; None if it is not there."""
+    """Returns the last value of a flag; None if the flag is missing."""
     value = None
     for flag, following in itertools.pairwise([*flags, ""]):
         key, equals, text = flag.partition("=")
@@ -100,8 +112,11 @@ def _value(flags: list[str], name: str) -> str | None:
 
 def _run(command: list[str], workers: int, restarts: int) -> int:
     events = queue.SimpleQueue()  # (worker, exit code), or (None, signal)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: events.put((None, number)))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, lambda number, frame: events.put((None, number)))
+    checkpoints = pathlib.Path(_value(command, "--run_dir"), "checkpoints")
+    before = None
     for restart in range(restarts + 1):
         worker, code, saved = _attempt(command, workers, events)
         if saved:
@@ -111,16 +126,26 @@ def _run(command: list[str], workers: int, restarts: int) -> int:
         if code in (0, 2):
             return code
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        again = f"all start again, {restart + 1} of at most {restarts} times"
-        end = again if restart < restarts else "that was the last attempt"
-        print(f"launch: worker {worker} {how}: {end}.", file=sys.stderr, flush=True)
+        failure = code, {path.name for path in checkpoints.glob("step-*")}
+        repeats = code > 0 and failure == before  # a signal may come from outside
+        before = failure
+        if repeats:
+            end = "again without a new checkpoint, and would do so the next time"
+        elif restart < restarts:
+            end = f"restarting all workers, {restart + 1} of at most {restarts} times"
+        else:
+            end = "this was the last attempt"
+        separator = " " if repeats else ": "
+        print(f"launch: worker {worker} {how}{separator}{end}.", file=sys.stderr, flush=True)
+        if repeats:
+            break
     return code if code > 0 else 128 - code
 
 
 def _attempt(
     command: list[str], workers: int, events: queue.SimpleQueue
 ) -> tuple[int | None, int, bool]:
-    """Runs all workers to their ends; returns what decided, and whether all have saved."""
+    """Runs all workers to their ends; returns the decisive event, and whether all have saved."""
     group = [
         _Worker(index, command, environment, events)
         for index, environment in enumerate(_environments(workers))
@@ -136,28 +161,30 @@ def _attempt(
             continue
         running -= worker is not None
         saved = saved and (worker is None or code == os.EX_TEMPFAIL)
-        if worker is None and decided is not None:  # told to stop while stopping
-            _send(group, signal.SIGKILL)
+        if decided is None and code:
             decided = worker, code
-        elif code and decided is None:
-            decided = worker, code
-            if code != os.EX_TEMPFAIL:  # with which all end once one is told to stop
-                _send(group, code if worker is None else signal.SIGTERM)
+            if worker is None:
+                _send(group, signal.SIGTERM if code == signal.SIGPIPE else code)
+            elif code != os.EX_TEMPFAIL:  # one worker that is stopped stops all
+                _send(group, signal.SIGTERM)
             saving = worker is None or code == os.EX_TEMPFAIL
             deadline = time.monotonic() + (_TO_SAVE if saving else _TO_STOP)
+        elif worker is None and code != signal.SIGPIPE:  # a second signal
+            _send(group, signal.SIGKILL)
+            decided = worker, code
     for worker in group:
         worker.join()
     return *(decided or (0, 0)), saved
 
 
 def _environments(workers: int) -> list[dict[str, str]]:
-    """Returns every worker's environment, with free ports and its share of the cores."""
+    """Returns each worker's environment, with free ports and its share of the cores."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("", 0))) for _ in range(workers)]
         addresses = [f"localhost:{server.getsockname()[1]}" for server in servers]
     environment = {"PYTHONUNBUFFERED": "1"} | os.environ
     if workers > 1:
-        threads = str(max(1, _cores() // workers))
+        threads = str(max(1, system.cores() // workers))
         environment = {"TF_NUM_INTRAOP_THREADS": threads} | environment
     cluster = {"worker": addresses}
     return [
@@ -167,29 +194,23 @@ def _environments(workers: int) -> list[dict[str, str]]:
     ]
 
 
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
 class _Worker:
-    """One process, the leader of a group of its own, whose output is shown and end reported."""
+    """A process whose output is shown, and whose end is reported."""
 
     def __init__(self, index, command, environment, events):
-        self.process = subprocess.Popen(
+        self.process = system.start(
             command,
             env=environment,
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="latin-1",  # every byte there and back
-            start_new_session=True,
         )
+        streams = {self.process.stdout: sys.stdout, self.process.stderr: sys.stderr}
         self._threads = [
-            threading.Thread(target=_show, args=(index, self.process.stdout, sys.stdout)),
-            threading.Thread(target=_show, args=(index, self.process.stderr, sys.stderr)),
+            *(
+                threading.Thread(target=_show, args=(index, pipe, stream, events))
+                for pipe, stream in streams.items()
+            ),
             threading.Thread(target=self._report, args=(index, events)),
         ]
         for thread in self._threads:
@@ -197,7 +218,7 @@ class _Worker:
 
     def _report(self, index, events):
         code = self.process.wait()
-        self.send(signal.SIGKILL)  # what it started and left
+        self.send(signal.SIGKILL)  # its own children
         events.put((index, code))
 
     def send(self, number):
@@ -215,15 +236,19 @@ def _send(group: list[_Worker], number: int) -> None:
             worker.send(number)
 
 
-def _show(index, pipe, stream):
+def _show(index, pipe, stream, events):
+    """Copies lines until the pipe ends, also if the stream's reader is gone, as after `| head`."""
+    written = True
     for line in pipe:  # a carriage return, as in a progress bar, ends a line too
+        if not written:
+            continue
         with _one_line:
             try:
                 stream.buffer.write(f"[{index}] {line.rstrip(chr(10))}\n".encode("latin-1"))
                 stream.flush()
-            except BrokenPipeError:  # nobody reads, as after `| head`
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+            except OSError:
+                written = False
+                events.put((None, signal.SIGPIPE))
 
 
 if __name__ == "__main__":

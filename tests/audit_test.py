@@ -1,7 +1,8 @@
-"""The audit passes what is right, and finds every fault that is put in."""
+"""The audit passes correct trainers, and finds every injected fault."""
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_elu import audit
+from keras_elu import audit, doctor
 from keras_elu.distributed import step, strategies
 from keras_elu.distributed.model import DistributedModel
 
@@ -24,14 +25,17 @@ WEIGHTS = "weights over the replicas"
 SLOTS = "optimizer slots over the replicas"
 STATISTICS = "statistics over the replicas"
 SEEDS = "counters and seeds over the replicas"
-MASKS = "masks of drop-out over the replicas"
+MASKS = "dropout masks over the replicas"
 METRICS = "training metrics as on one replica"
-AFTERWARDS = "loss and weights afterwards as on one replica"
+AFTERWARDS = "validation and weights as on one replica"
+WHOLE = ", whole batches"
 RELOADED = "evaluation of the saved model"
 
 
-def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, **arguments):
-    """A small network with batch normalisation and drop-out, or with `layers()`, and its data."""
+def prepared(
+    strategy, micro_batches=1, *, kind=DistributedModel, layers=None, rate=0.05, **arguments
+):
+    """A small network with batch normalisation and dropout, or with `layers()`, and its data."""
     keras.utils.set_random_seed(3)
     random = np.random.default_rng(0)
     images = random.normal(2, 1, size=(BATCH * 8, 6)).astype("float32")
@@ -51,7 +55,7 @@ def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, *
             x = layer(x)
         model = kind(inputs, x)
         model.compile(
-            keras.optimizers.SGD(0.05, momentum=0.9),
+            keras.optimizers.SGD(rate, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             **arguments,
@@ -62,7 +66,7 @@ def prepared(strategy, micro_batches=1, *, kind=DistributedModel, layers=None, *
 
 
 def checks(strategy=MIRRORED, micro_batches=1, kind=DistributedModel, after=None, **arguments):
-    """The findings on that network, where `after(model, history)` follows the training."""
+    """The findings on that network; `after(model, history)` is called after training."""
     run = prepared(strategy, micro_batches, kind=kind, **arguments)
     if after:
         fit = run.model.fit
@@ -91,18 +95,27 @@ RIGHT = {
     "one micro-batch": {},
     "two micro-batches": {"micro_batches": 2},
     "XLA": {"jit_compile": True, "micro_batches": 2},
-    "neither batch normalisation nor drop-out": {"layers": plain, "micro_batches": 2},
+    "neither batch normalisation nor dropout": {"layers": plain, "micro_batches": 2},
     "bfloat16": {"precision": "mixed_bfloat16"},
     "one replica": {"strategy": strategies.strategy("default")},
 }
 
 
+def cases(table, *fast):
+    """The cases of a table, of which all but the named ones are slow."""
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            id=name,
+            marks=() if name in fast else pytest.mark.slow,
+        )
+        for name, case in table.items()
+    ]
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [
-        pytest.param(RIGHT[name], id=name, marks=pytest.mark.slow if name == "XLA" else ())
-        for name in RIGHT
-    ],
+    cases(RIGHT, "one micro-batch", "neither batch normalisation nor dropout", "one replica"),
 )
 def test_what_is_right_passes(arguments):
     arguments = dict(arguments)
@@ -115,12 +128,12 @@ def test_what_is_right_passes(arguments):
         assert "one replica: nothing to compare" in lines[WEIGHTS]
     elif arguments.get("layers") is plain:
         assert lines[MASKS] == "no random layers"
-        assert f"{METRICS}, undivided" in lines
+        assert METRICS + WHOLE in lines
     else:
         assert lines[MASKS].startswith("differ: dropout")
         assert lines[SEEDS].startswith("1 variables, equal")
         assert {METRICS, AFTERWARDS} < set(lines)
-        assert f"{METRICS}, undivided" not in lines
+        assert METRICS + WHOLE not in lines
 
 
 def test_the_table_shows_the_finding_of_every_check():
@@ -138,7 +151,7 @@ def test_the_table_shows_the_finding_of_every_check():
     assert all(line.endswith("  ok") for line in lines)
 
 
-# Of which variable one replica's copy is changed after training, and the line that says so.
+# The variable of which one replica's copy changes after training, and the line that reports it.
 COPIES = {
     "a weight": (lambda model: model.trainable_variables[0], WEIGHTS),
     "an optimizer slot": (lambda model: model.optimizer.variables[-1], SLOTS),
@@ -147,8 +160,8 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize(("variable", "line"), COPIES.values(), ids=COPIES)
-def test_a_replica_that_went_its_own_way_is_found(variable, line):
+@pytest.mark.parametrize(("variable", "line"), cases(COPIES, "a weight", "a seed"))
+def test_a_replica_whose_variable_differs_is_found(variable, line):
     def after(model, history):
         copy = MIRRORED.experimental_local_results(variable(model).value)[1]
         copy.assign(copy + tf.ones_like(copy))
@@ -194,16 +207,19 @@ class CountsRows(keras.layers.Layer):
 
 FAULTS = {
     "a layer that draws the same mask": (lambda: [SameMask(0.5)], [MASKS]),
-    "a layer that is another after loading": (forgetful, [RELOADED]),
+    "a layer that changes when it is loaded": (forgetful, [RELOADED]),
     "a layer that cannot be loaded": (lambda: [Unknown()], [RELOADED]),
-    "a layer that sees how the batch is cut": (
+    "a layer that depends on the pieces of a batch": (
         lambda: [CountsRows()],
-        [AFTERWARDS, f"{METRICS}, undivided", f"{AFTERWARDS}, undivided", RELOADED],
+        [AFTERWARDS, METRICS + WHOLE, AFTERWARDS + WHOLE, RELOADED],
     ),
 }
 
 
-@pytest.mark.parametrize(("layers", "lines"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    ("layers", "lines"),
+    cases(FAULTS, "a layer that draws the same mask", "a layer that cannot be loaded"),
+)
 def test_a_layer_with_a_fault_is_found(layers, lines):
     found = checks(layers=layers)
     assert failed(found) == lines, audit.table(found)
@@ -220,7 +236,7 @@ def test_gradients_that_are_not_those_of_the_global_batch_are_found(monkeypatch)
     assert {METRICS, AFTERWARDS} <= set(failed(checks()))
 
 
-def test_replicas_that_do_not_talk_to_each_other_are_found(monkeypatch):
+def test_replicas_that_do_not_communicate_are_found(monkeypatch):
     monkeypatch.setattr(step, "summed", lambda context, tensors: tensors)
     assert {WEIGHTS, SLOTS, STATISTICS, METRICS, AFTERWARDS} <= set(failed(checks()))
 
@@ -273,8 +289,10 @@ def script(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(("fault", "code"), [(False, 0), (True, 1)])
-def test_the_exit_code_says_whether_all_is_well(fault, code, script, data_dir, capsys):
+@pytest.mark.parametrize(
+    ("fault", "code"), [(True, 1), pytest.param(False, 0, marks=pytest.mark.slow)]
+)
+def test_the_exit_code_says_whether_every_check_passed(fault, code, script, data_dir, capsys):
     path = script(TRAINER.replace("FAULTY", str(fault)))
     flags = ["--strategy", "mirrored", "--dataset", "digits", "--data_dir", str(data_dir)]
     assert audit.main([path, *flags]) == code
@@ -288,7 +306,7 @@ def test_the_exit_code_says_whether_all_is_well(fault, code, script, data_dir, c
 
 
 BAD = {
-    "no script": ([], "Nothing"),
+    "no script": ([], "python -m keras_elu.audit trainers/mnist.py"),
     "an absent script": (["trainers/none.py"], "trainers/none.py"),
     "no Python": (["{script}"], "cannot be run"),
     "no recipe": (["tests/conftest.py"], "imports 0 recipes"),
@@ -316,10 +334,53 @@ def test_a_wrong_command_ends_with_one_sentence_and_exit_code_2(
     assert part in line
 
 
-def test_a_check_is_not_ok_for_a_difference_that_is_no_number():
+def test_a_check_fails_if_the_difference_is_not_a_number():
     nothing = {"loss": (float("nan"), 1.0), "weights": (2.0, 3.0)}
     check = audit._to_rounding("x", nothing)
     assert (check.ok, check.finding) == (False, "largest difference nan of loss, rounding: 1.0e+00")
+
+
+LOSSES = {"from the first step on": 1e39, "some steps later": 1e4}
+
+
+@pytest.mark.parametrize("rate", cases(LOSSES, "from the first step on"))
+def test_a_loss_that_is_not_finite_is_reported_and_everything_else_is_compared(rate):
+    """The same overflow on the replicas as on one is no difference between them."""
+
+    def layers():
+        scale = keras.layers.Rescaling(1e30)  # a squared norm of the logits overflows
+        return [keras.layers.Dense(8), *([scale, scale] if rate > 1e38 else [])]
+
+    found = checks(layers=layers, rate=min(rate, 1e38))
+    first, *others = found
+    assert first.compared == "losses"
+    assert re.fullmatch(r"that of step \d is not finite: lower --learning_rate", first.finding)
+    assert ("step 1 " in first.finding) == (rate > 1e38)
+    assert failed(others) == [], audit.table(found)
+    assert {METRICS, AFTERWARDS, RELOADED, WEIGHTS} <= {check.compared for check in others}
+
+
+def test_weights_that_are_finite_on_one_replica_only_are_found():
+    def after(model, history):
+        history["loss"][0] = float("nan")
+
+    assert failed(checks(after=after)) == [METRICS]
+
+
+@pytest.mark.parametrize("name", ["audit", "doctor"])
+def test_help_describes_the_command_and_the_flags_of_the_trainer(name, capsys):
+    main = {"audit": audit.main, "doctor": doctor.main}[name]
+    for arguments, parts in (
+        (["--help"], [f"python -m keras_elu.{name}", "trainers/mnist.py", "exit code"]),
+        ([str(ROOT / "trainers/mnist.py"), "--help"], ["--learning_rate"]),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert not end.value.code
+        shown = capsys.readouterr()
+        assert shown.err == ""
+        text = " ".join(shown.out.split())
+        assert all(part in text for part in parts)
 
 
 COMMANDS = {
@@ -330,7 +391,7 @@ COMMANDS = {
 
 @pytest.fixture
 def command(data_dir, tmp_path):
-    """Runs Python in a process of its own in an empty folder, which stays empty."""
+    """Runs Python in a process of its own in an empty folder, which remains empty."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "TFDS_DATA_DIR": str(data_dir),
@@ -370,7 +431,7 @@ step.summed = lambda context, tensors: tensors
 
 @pytest.mark.slow
 @pytest.mark.multiworker
-def test_workers_that_do_not_talk_to_each_other_are_found(command, script):
+def test_workers_that_do_not_communicate_are_found(command, script):
     launch = ["-m", "keras_elu.launch", "--workers", 2, "--restarts", 0]
     done = command(*launch, ROOT / "keras_elu/audit.py", script(SILENT))
     assert done.returncode == 1, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What docs/cluster shows is executed: it makes a TF_CONFIG that can be read."""
+"""The files of docs/cluster are executed, and set a valid TF_CONFIG."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from keras_elu import commands
 from keras_elu.distributed import cluster
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "cluster"
@@ -43,7 +44,7 @@ def field(text, name):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_the_job_for_kubernetes_tells_every_pod_the_workers(index, tmp_path, monkeypatch):
+def test_the_job_for_kubernetes_gives_every_pod_the_addresses_of_all(index, tmp_path, monkeypatch):
     _, job = (DOCS / "kubernetes.yaml").read_text().split("\n---\n")
     (command,) = re.findall(r"command:\n +- bash\n +- -c\n +- \|\n((?: {14}.*\n)+)", job)
     path = programs(tmp_path / "bin", python=SHOW)
@@ -61,7 +62,7 @@ def test_the_job_for_kubernetes_tells_every_pod_the_workers(index, tmp_path, mon
     assert arguments[:3] == ["trainers/imagenet.py", "--strategy", "multiworker"]
 
 
-def test_the_pods_for_kubernetes_have_the_names_that_the_workers_are_told():
+def test_the_pods_for_kubernetes_have_the_names_in_these_addresses():
     service, job = (DOCS / "kubernetes.yaml").read_text().split("\n---\n")
     assert field(service, "kind") == "Service"
     assert (field(job, "kind"), field(job, "completionMode")) == ("Job", "Indexed")
@@ -73,6 +74,39 @@ def test_the_pods_for_kubernetes_have_the_names_that_the_workers_are_told():
     assert workers == field(job, "completions") == field(job, "parallelism")
 
 
+def rules():
+    """The rules of the podFailurePolicy, in their order: action, and exit codes or conditions."""
+    _, job = (DOCS / "kubernetes.yaml").read_text().split("\n---\n")
+    (block,) = re.findall(r"podFailurePolicy:.*\n +rules:\n((?: {6}.*\n)+)", job)
+    for rule in re.split(r"^ {6}- ", block, flags=re.MULTILINE)[1:]:
+        codes = re.search(r"onExitCodes: \{operator: In, values: \[(.*)\]\}", rule)
+        conditions = re.findall(r"- type: (\w+)", rule)
+        yield (
+            re.match(r"action: (\w+)", rule)[1],
+            {int(code) for code in codes[1].split(",")} if codes else set(conditions),
+        )
+
+
+# Exit code and conditions of a pod, and the effect of its failure on the job.
+PODS = {
+    "a wrong command line": (2, set(), "FailJob"),
+    "a worker that saved because another pod was evicted": (commands.RESUMABLE, set(), "Ignore"),
+    "an evicted pod that saved": (commands.RESUMABLE, {"DisruptionTarget"}, "Ignore"),
+    "an evicted pod that was killed": (137, {"DisruptionTarget"}, "Ignore"),
+    "a worker out of memory": (137, set(), "Count"),
+    "a failed run": (1, set(), "Count"),
+}
+
+
+@pytest.mark.parametrize(("code", "conditions", "effect"), PODS.values(), ids=PODS)
+def test_a_drained_node_does_not_use_up_the_retries(code, conditions, effect):
+    """As https://kubernetes.io/docs/tasks/job/pod-failure-policy describes the rules."""
+    found = [action for action, values in rules() if values & ({code} | conditions)]
+    assert next(iter(found), "Count") == effect
+    _, job = (DOCS / "kubernetes.yaml").read_text().split("\n---\n")
+    assert field(job, "restartPolicy") == "Never"
+
+
 SRUN = r"""#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
 for SLURM_PROCID in 0 1 2; do export SLURM_PROCID; "$@"; done
@@ -82,18 +116,18 @@ SCONTROL = r"""#!/bin/bash
 """
 
 
-def test_the_script_for_slurm_tells_every_task_the_workers(tmp_path, monkeypatch):
+def test_the_script_for_slurm_gives_every_task_the_addresses_of_all(tmp_path, monkeypatch):
     path = programs(tmp_path / "bin", srun=SRUN, scontrol=SCONTROL)
     programs(tmp_path / ".venv")
     programs(tmp_path / ".venv" / "bin", python=SHOW)
     shutil.copy(DOCS / "slurm.sh", tmp_path)
     flags = ["trainers/x.py", "--run_dir", "a folder"]
     lines = bash("slurm.sh", *flags, cwd=tmp_path, PATH=path, SLURM_JOB_NODELIST="node[1-2,7]")
-    told = []
+    given = []
     for text in (line for line in lines if line.startswith("{")):
         assert json.loads(text)
         monkeypatch.setenv("TF_CONFIG", text)
-        told.append(cluster.read())
+        given.append(cluster.read())
     workers = ("node1:2222", "node2:2222", "node7:2222")
-    assert told == [cluster.Cluster(workers, index) for index in range(3)]
+    assert given == [cluster.Cluster(workers, index) for index in range(3)]
     assert lines[1:6] == [*flags, "--strategy", "multiworker"]

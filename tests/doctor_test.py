@@ -1,5 +1,6 @@
-"""The doctor on two arranged cases, one of which the input limits and the other the step."""
+"""The doctor finds the bottleneck of two arranged cases, also when the loss is not finite."""
 
+import re
 import time
 
 import pytest
@@ -20,7 +21,7 @@ def examined(monkeypatch, data_dir, capsys):
     return examined
 
 
-def test_an_input_that_is_slow_limits(examined, monkeypatch):
+def test_a_slow_input_is_the_bottleneck(examined, monkeypatch):
     made = data.Dataset.training
 
     def slow(self, *arguments, **keywords):
@@ -32,21 +33,29 @@ def test_an_input_that_is_slow_limits(examined, monkeypatch):
 
     monkeypatch.setattr(data.Dataset, "training", slow)
     said = examined("--batch_size", "8")
-    assert "THE INPUT LIMITS" in said
-    assert "since it waits" in said
+    assert "Bottleneck: input." in said
+    assert "The input waits and leaves" in said
     (line,) = [line for line in said.splitlines() if line.startswith("input alone")]
     assert 40 < float(line.split()[2].replace(",", "")) < 85  # 8 images in a tenth of a second
 
 
-def test_a_step_that_is_slow_limits(examined):
+def test_a_slow_step_is_the_bottleneck(examined):
     said = examined("--batch_size", "1024", "--validation_examples", "0", "--jit_compile", "off")
-    assert "THE STEP LIMITS" in said
+    assert "Bottleneck: step." in said
+
+
+def test_a_loss_that_is_not_finite_does_not_hinder_the_measurement(examined):
+    said = examined("--batch_size", "64", "--learning_rate", "1e30", "--jit_compile", "off")
+    assert "Bottleneck: " in said
+    assert re.search(r"The loss of step \d+ was not finite", said)
+    speeds = [float(line.split()[-2].replace(",", "")) for line in said.splitlines()[2:4]]
+    assert min(speeds) > 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        ((), "Nothing is not a trainer's script"),
+        ((), "python -m keras_elu.doctor trainers/mnist.py"),
         (("nowhere.py",), "nowhere.py is not a trainer's script"),
         (("trainers/mnist.py", "--bogus", "1"), "--bogus"),
         (("trainers/mnist.py", "--strategy", "multiworker"), "cannot be examined"),

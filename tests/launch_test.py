@@ -1,8 +1,9 @@
-"""Several processes on this machine: their output, their deaths, and what is left of them."""
+"""Several workers on this machine: their output, their deaths, and what outlives them: nothing."""
 
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
@@ -13,8 +14,15 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-# By its path, as `python -m` imports the package, and with it TensorFlow, before.
-LAUNCH = [sys.executable, str(ROOT / "keras_elu" / "launch.py")]
+# As `python -m keras_elu.launch`, but without the package's own imports, which load TensorFlow.
+ALONE = """
+import runpy, sys, types
+package = types.ModuleType("keras_elu")
+package.__path__ = [sys.argv.pop(1)]
+sys.modules["keras_elu"] = package
+runpy.run_module("keras_elu.launch", run_name="__main__", alter_sys=True)
+"""
+LAUNCH = [sys.executable, "-c", ALONE, str(ROOT / "keras_elu")]
 HEAD = """
 import json, os, pathlib, signal, subprocess, sys, time
 task = json.loads(os.environ["TF_CONFIG"])["task"]
@@ -29,13 +37,13 @@ def launch(tmp_path):
     """Starts workers that run the given code, and returns the process."""
     started = []
 
-    def start(code, *flags, workers=2, restarts=3, **environment):
+    def start(code, *flags, workers=2, restarts=3, prefix=(), **environment):
         script = tmp_path / "trainer.py"
         script.write_text(HEAD + textwrap.dedent(code))
         numbers = ["--workers", str(workers), "--restarts", str(restarts)]
         started.append(
             subprocess.Popen(
-                [*LAUNCH, *numbers, str(script), *flags],
+                [*prefix, *LAUNCH, *numbers, str(script), *flags],
                 cwd=tmp_path,
                 env=os.environ | environment,
                 stdout=subprocess.PIPE,
@@ -50,7 +58,7 @@ def launch(tmp_path):
     for process in started:
         process.kill()
         process.wait()
-    assert not [pid for pid in pids(tmp_path) if alive(pid)]
+    wait_until(lambda: not any(map(alive, pids(tmp_path))))
 
 
 def end(process):
@@ -74,31 +82,35 @@ def alive(pid):
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def wait_for(paths):
+def wait_until(happened):
     deadline = time.monotonic() + 20
-    while not all(path.exists() for path in paths):
+    while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_every_worker_is_told_of_the_others_and_of_its_share_of_the_cores(launch, tmp_path):
+def wait_for(paths):
+    wait_until(lambda: all(path.exists() for path in paths))
+
+
+def test_every_worker_receives_the_addresses_of_all_and_its_share_of_the_cores(launch, tmp_path):
     code = "print(json.dumps([os.environ['TF_CONFIG'], os.environ['TF_NUM_INTRAOP_THREADS']]))"
     status, out, err = end(launch(code, workers=3))
     assert (status, err) == (0, [])
-    told = {}
+    given = {}
     for line in out:
         config, threads = json.loads(line[4:])
-        told[int(line[1])] = json.loads(config)
+        given[int(line[1])] = json.loads(config)
         assert int(threads) == max(1, len(os.sched_getaffinity(0)) // 3)
-    assert [told[index]["task"] for index in range(3)] == [
+    assert [given[index]["task"] for index in range(3)] == [
         {"type": "worker", "index": index} for index in range(3)
     ]
-    (workers,) = {tuple(config["cluster"]["worker"]) for config in told.values()}
+    (workers,) = {tuple(config["cluster"]["worker"]) for config in given.values()}
     assert len(set(workers)) == 3
     assert all(re.fullmatch(r"localhost:\d+", worker) for worker in workers)
 
 
-def test_threads_that_the_environment_sets_stay(launch):
+def test_a_number_of_threads_in_the_environment_stays(launch):
     _, out, _ = end(
         launch("print(os.environ['TF_NUM_INTRAOP_THREADS'])", TF_NUM_INTRAOP_THREADS="7")
     )
@@ -116,7 +128,7 @@ FLAGS = {
 
 
 @pytest.mark.parametrize(("flags", "expected"), FLAGS.values(), ids=FLAGS)
-def test_the_flags_are_completed_alike_for_all_workers(flags, expected, launch):
+def test_all_workers_receive_the_same_completed_flags(flags, expected, launch):
     status, out, _ = end(launch("print(*sys.argv[1:])", *flags))
     assert status == 0
     (line,) = {line[4:] for line in out}
@@ -203,12 +215,12 @@ print("trained in", sys.argv[-1])
 """
 
 
-def test_a_killed_worker_stops_the_rest_and_all_start_again_in_the_same_folder(launch, tmp_path):
-    start = time.monotonic()
+def test_a_killed_worker_stops_the_others_and_all_restart_in_the_same_folder(launch, tmp_path):
     status, out, err = end(launch(KILLED))
     assert status == 0
-    assert 5 < time.monotonic() - start < 15
-    assert err == ["launch: worker 1 was killed by SIGKILL: all start again, 1 of at most 3 times."]
+    assert err == [
+        "launch: worker 1 was killed by SIGKILL: restarting all workers, 1 of at most 3 times."
+    ]
     assert sorted(line[:14] for line in out) == ["[0] trained in", "[1] trained in"]
     assert len({line[4:] for line in out}) == 1
     assert attempts(tmp_path, 0) == attempts(tmp_path, 1) == 2
@@ -217,25 +229,45 @@ def test_a_killed_worker_stops_the_rest_and_all_start_again_in_the_same_folder(l
     assert ports[0] != ports[1]
 
 
+CHECKPOINT = """
+folder = pathlib.Path(sys.argv[-1], "checkpoints")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / f"step-{attempt}.npz").touch()
+"""
+
+
 @pytest.mark.parametrize(
     ("death", "code", "how"),
     [
-        ("sys.exit(7)", 7, "ended with 7"),
-        ("os.kill(os.getpid(), 6)", 128 + 6, "was killed by SIGABRT"),
+        (f"{CHECKPOINT}if index: sys.exit(7)", 7, "ended with 7"),
+        ("if index: os.kill(os.getpid(), 6)", 128 + 6, "was killed by SIGABRT"),
     ],
+    ids=["after progress", "by a signal"],
 )
 def test_a_worker_that_dies_again_and_again_gives_the_exit_code(death, code, how, launch, tmp_path):
-    status, _, err = end(launch(f"if index: {death}\ntime.sleep(1000)", restarts=2))
+    status, _, err = end(launch(f"{death}\ntime.sleep(1000)", restarts=2))
     assert status == code
     assert [line for line in err if line.startswith("launch: ")] == [
         f"launch: worker 1 {how}: {then}."
         for then in (
-            "all start again, 1 of at most 2 times",
-            "all start again, 2 of at most 2 times",
-            "that was the last attempt",
+            "restarting all workers, 1 of at most 2 times",
+            "restarting all workers, 2 of at most 2 times",
+            "this was the last attempt",
         )
     ]
     assert attempts(tmp_path, 1) == 3
+
+
+def test_a_failure_that_repeats_before_a_new_checkpoint_is_not_tried_again(launch, tmp_path):
+    code = f"{CHECKPOINT.replace('{attempt}', '5')}\nif index: sys.exit(7)\ntime.sleep(1000)"
+    status, _, err = end(launch(code))
+    assert status == 7
+    assert err == [
+        "launch: worker 1 ended with 7: restarting all workers, 1 of at most 3 times.",
+        "launch: worker 1 ended with 7 again without a new checkpoint, and would do so the next "
+        "time.",
+    ]
+    assert attempts(tmp_path, 1) == 2
 
 
 def test_a_wrong_command_line_of_the_trainer_is_not_tried_again(launch, tmp_path):
@@ -248,39 +280,56 @@ def test_a_wrong_command_line_of_the_trainer_is_not_tried_again(launch, tmp_path
     assert attempts(tmp_path, 0) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_every_worker_and_nothing_starts_again(number, launch, tmp_path):
-    code = """
-        def save(number, frame):
-            print("saved after", number)
-            sys.exit(3)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, save)
-        (here / f"ready-{index}").touch()
-        time.sleep(1000)
-    """
-    process = launch(code)
+SAVES = """
+def save(number, frame):
+    (here / f"saved-{index}").write_text(str(number))
+    print("saved after", number)
+    sys.exit(CODE)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, save)
+(here / f"ready-{index}").touch()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize(("own", "status"), [(3, None), (75, 75)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_reaches_every_worker_and_nothing_restarts(number, own, status, launch, tmp_path):
+    process = launch(SAVES.replace("CODE", str(own)))
     wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
     process.send_signal(number)
-    status, out, err = end(process)
-    assert (status, err) == (128 + number, [])
+    code, out, err = end(process)
+    assert (code, err) == (status or 128 + number, [])
     assert sorted(out) == [f"[0] saved after {number:d}", f"[1] saved after {number:d}"]
 
 
-def test_a_second_signal_ends_workers_that_do_not_listen_at_once(launch, tmp_path):
+def test_under_nohup_the_workers_survive_the_terminal(launch, tmp_path):
     code = """
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         (here / f"ready-{index}").touch()
-        time.sleep(1000)
+        while not (here / "hung up").exists():
+            time.sleep(0.05)
+    """
+    process = launch(code, prefix=["nohup"])
+    wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
+    process.send_signal(signal.SIGHUP)
+    (tmp_path / "hung up").touch()
+    assert end(process)[0] == 0
+
+
+def test_a_second_signal_ends_workers_at_once_that_ignore_the_first(launch, tmp_path):
+    code = """
+        signal.signal(signal.SIGINT, lambda *_: (here / f"first-{index}").touch())
+        (here / f"ready-{index}").touch()
+        for _ in range(200):  # sooner than launch loses patience
+            time.sleep(0.1)
+        (here / f"late-{index}").touch()
     """
     process = launch(code)
-    wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
-    start = time.monotonic()
-    for _ in range(2):
+    for step in ("ready", "first"):
+        wait_for([tmp_path / f"{step}-0", tmp_path / f"{step}-1"])
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
     assert end(process)[0] == 128 + signal.SIGINT
-    assert time.monotonic() - start < 5
+    assert not list(tmp_path.glob("late-*"))
 
 
 def test_a_reader_that_goes_away_ends_all(launch):
@@ -289,7 +338,65 @@ def test_a_reader_that_goes_away_ends_all(launch):
     process.stdout.close()
     process.wait(timeout=30)
     process.stderr.close()
-    assert process.returncode != 0
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_reader_that_dies_of_the_same_ctrl_c_does_not_keep_the_workers_from_saving(
+    launch, tmp_path
+):
+    process = launch("print('started')\n" + SAVES.replace("CODE", "75"))
+    wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 75
+    assert {(tmp_path / f"saved-{index}").read_text() for index in (0, 1)} == {"2"}
+
+
+LONG = """
+child = subprocess.Popen(["sleep", "1000"])
+(here / f"attempt-child{index}-{attempt}-{child.pid}").touch()
+if attempt == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as TensorFlow's strategy does
+    (here / f"ready-{index}").touch()
+    time.sleep(1000)
+"""
+
+
+def test_no_worker_outlives_a_launcher_that_is_killed_and_the_same_command_resumes(
+    launch, tmp_path
+):
+    process = launch(LONG, "--run_dir", "run")
+    wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
+    assert len(pids(tmp_path)) == 4
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(alive, pids(tmp_path))))
+    assert end(launch(LONG, "--run_dir", "run"))[0] == 0
+
+
+def test_a_terminal_that_is_lost_lets_the_workers_save(tmp_path):
+    script = tmp_path / "trainer.py"
+    script.write_text(HEAD + SAVES.replace("CODE", "75"))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*LAUNCH, "--workers", "2", str(script)])
+    wait_for([tmp_path / "ready-0", tmp_path / "ready-1"])
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 75
+    assert not any(map(alive, pids(tmp_path)))
+    assert {(tmp_path / f"saved-{index}").read_text() for index in (0, 1)} == {"1"}
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&-"])
+def test_a_stream_that_the_shell_closed_does_no_harm(closed, launch):
+    prefix = ["sh", "-c", f'exec "$@" {closed}', "sh"]
+    code = "os.write(2, b'to stderr')\nprint(os.environ['TF_CONFIG'] != '')"
+    status, out, err = end(launch(code, prefix=prefix))
+    assert status == 0
+    assert sorted(out) == ([] if ">&- 2" in closed else ["[0] True", "[1] True"])
+    assert sorted(err) == ([] if "2>" in closed else ["[0] to stderr", "[1] to stderr"])
 
 
 REDUCES = """
@@ -321,16 +428,18 @@ def test_two_workers_add_their_numbers_and_again_after_one_was_killed(launch):
     totals = [line for line in out if "total" in line]
     assert set(totals) == {"[0] total [3.0, 3.0, 3.0]", "[1] total [3.0, 3.0, 3.0]"}
     assert len(totals) >= 3  # of the first attempt, that of the survivor may be lost
-    assert sum("all start again" in line for line in err) == 1
+    assert sum("restarting all workers" in line for line in err) == 1
 
 
-def test_it_is_a_module_of_the_package_and_needs_no_tensorflow():
+def test_it_is_a_module_of_the_package():
     help = [sys.executable, "-m", "keras_elu.launch", "--help"]
     done = subprocess.run(help, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert "--workers N" in done.stdout
-    code = "import sys, runpy; runpy.run_path(sys.argv[1]); print('tensorflow' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, LAUNCH[1]], capture_output=True, text=True, check=True
-    )
+
+
+def test_it_needs_no_tensorflow():
+    code = ALONE.replace('"__main__"', '"launch"') + "print('tensorflow' in sys.modules)"
+    command = [sys.executable, "-c", code, LAUNCH[-1]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Trains on several workers under Slurm, one a node. From the checkout:
+# Trains on several workers under Slurm, one per node. From the checkout:
 #   sbatch --nodes 4 docs/cluster/slurm.sh trainers/imagenet.py --run_dir runs/imagenet
-# Every argument after this file's name is the trainer and its flags; the checkout and the run
+# The arguments after this file's name are the trainer and its flags. The checkout and the run
 # folder must be on a file system that all nodes share.
 #SBATCH --job-name=elu
 #SBATCH --nodes=2

@@ -15,7 +15,7 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
-from keras_elu import environment
+from keras_elu import system
 from keras_elu.data import crops, datasets, decoding
 from keras_elu.data.jpeg import Damaged
 from keras_elu.data.records import Records
@@ -248,7 +248,7 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
             if go_on:
                 images[indices < 0] = 0
                 wanted = np.flatnonzero(indices >= 0)
-                size = min(PART, -(-rows // environment.cores()))
+                size = min(PART, -(-rows // system.cores()))
                 list(_threads().map(part, np.split(wanted, range(size, len(wanted), size))))
         return images, labels, there
 
@@ -294,4 +294,4 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 @functools.cache
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
     """As many as there are cores: what they do is outside of Python but for a twentieth."""
-    return concurrent.futures.ThreadPoolExecutor(environment.cores(), thread_name_prefix="decoding")
+    return concurrent.futures.ThreadPoolExecutor(system.cores(), thread_name_prefix="decoding")

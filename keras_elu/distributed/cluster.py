@@ -1,4 +1,4 @@
-"""Which workers there are, and the wait until all of them have come."""
+"""The workers of a cluster, from TF_CONFIG, and the wait until all of them have started."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,13 @@ _START = (
     "each worker"
 )
 _FORM = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-_SILENT = 5  # seconds that a wait may take without a word
+_NO_PROXY = "no_grpc_proxy"  # in lower case: only gRPC reads it, and then ignores no_proxy
+_SILENT = 5  # seconds until a wait prints a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The workers that train one model together, and which of them this process is.
+    """The workers that train one model together, and the index of this one.
 
     Args:
         workers: `host:port` of every worker, the chief first.
@@ -39,7 +40,7 @@ class Cluster:
 
     @property
     def chief(self) -> bool:
-        """Whether this is the worker that writes what is written once."""
+        """Whether this worker writes the run folder and prints."""
         return self.index == 0
 
     @property
@@ -51,11 +52,11 @@ class Cluster:
 def read() -> Cluster:
     """Returns the cluster that the environment variable `TF_CONFIG` describes.
 
-    Its form is TensorFlow's: the jobs `chief`, of at most one address, and `worker`. Without a
-    chief, worker 0 is the chief.
+    It has TensorFlow's format, with the jobs `chief`, which has at most one address, and `worker`.
+    Without a chief, worker 0 is the chief.
 
     Raises:
-        ValueError: With one sentence, if `TF_CONFIG` is absent or not of this form.
+        ValueError: With one sentence, if `TF_CONFIG` is missing or has another format.
 
     Reference:
         `tf.distribute.cluster_resolver.TFConfigClusterResolver`.
@@ -74,27 +75,48 @@ def read() -> Cluster:
             raise ValueError(f"TF_CONFIG is {text}, which is not of the form {_FORM}.")
     if wrong := sorted({kind, *jobs} - {"chief", "worker"}):
         raise ValueError(
-            f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: leave it out."
+            f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: remove it."
         )
     chiefs, others = (_addresses(job, jobs.get(job, [])) for job in ("chief", "worker"))
     if len(chiefs) > 1:
-        raise ValueError(f"TF_CONFIG has {len(chiefs)} chiefs, but there is one: name the first.")
+        raise ValueError(f"TF_CONFIG has {len(chiefs)} chiefs: name only one of them.")
     workers = chiefs + others
     if not workers:
-        raise ValueError(f"TF_CONFIG has no workers: name them, as in {_FORM}.")
+        raise ValueError(f"TF_CONFIG has no workers: list them, as in {_FORM}.")
     if twice := [address for address in workers if workers.count(address) > 1]:
-        raise ValueError(f"TF_CONFIG has two workers at {twice[0]}: give each a port of its own.")
+        raise ValueError(f"TF_CONFIG has two workers at {twice[0]}: give each its own port.")
     count = len(chiefs if kind == "chief" else others)
     if not 0 <= index < count:
         raise ValueError(
-            f"TF_CONFIG says that this is {kind} {index}, but it has {count} of this type: count "
+            f"TF_CONFIG says that this is {kind} {index}, but it lists {count} of this type: count "
             "them from 0."
         )
     return Cluster(workers, index if kind == "chief" else len(chiefs) + index)
 
 
+def warn_if_unused(strategy: str) -> None:
+    """Warns on stderr if `TF_CONFIG` lists several workers, but the strategy uses only this one.
+
+    Args:
+        strategy: Name of the strategy, as for `keras_elu.training.strategy`.
+    """
+    if strategy == "multiworker" or not os.environ.get("TF_CONFIG"):
+        return
+    try:
+        count = len(read().workers)
+    except ValueError:  # another program's
+        return
+    if count > 1:
+        print(
+            f"warning: TF_CONFIG lists {count} workers, but --strategy {strategy} trains on this "
+            "one alone: add --strategy multiworker to train on all of them.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def absent(cluster: Cluster, message: str) -> str | None:
-    """Returns the name of the other worker of which an error of TensorFlow speaks, if of one.
+    """Returns the name of another worker that TensorFlow's error message mentions, if any.
 
     Example:
 
@@ -123,7 +145,7 @@ def _addresses(job: str, addresses) -> tuple[str, ...]:
 
 
 def _is_name(host: str) -> bool:
-    """Whether a host can have this name: "a..b" is none."""
+    """Whether a host can have this name; "a..b" is not a name."""
     try:
         return bool(host.encode("idna"))
     except UnicodeError:
@@ -140,32 +162,44 @@ def _listen(cluster: Cluster) -> socket.socket:
         reason = os.strerror(error.errno)
         raise ValueError(
             f"Worker {cluster.index} cannot listen on port {port} ({reason}): end the process that "
-            "does, or give the worker another port in TF_CONFIG."
+            "uses it, or give the worker another port in TF_CONFIG."
         ) from error
 
 
 @contextlib.contextmanager
 def bounded_wait(cluster: Cluster, seconds: float) -> Iterator[None]:
-    """Surrounds the making of the strategy, which alone would wait for its peers for an hour.
+    """Bounds the time that creating the strategy takes; without it, TensorFlow waits for an hour.
 
-    TensorFlow waits with the interpreter locked: no thread runs, and no Ctrl-C ends it. The wait
-    is therefore here, before it, where every worker listens on its own port until all do.
+    TensorFlow waits with the interpreter locked: no thread runs, and Ctrl-C has no effect. This
+    function therefore waits first: every worker listens on its own port until all of them do.
 
     Args:
         cluster: The workers.
-        seconds: How long the others may take to come, and then the strategy to be made.
+        seconds: The longest wait for the other workers, and for the strategy after that.
 
     Raises:
         ValueError: With one sentence, if this worker cannot listen on its port.
-        SystemExit: With one sentence on stderr and exit code 1, if not all come in time.
+        SystemExit: With one sentence on stderr and exit code 1, if a worker does not start in time.
     """
+    _bypass_proxy(cluster)
     _meet(cluster, seconds)
-    # For a peer that dies from here on. It runs without the interpreter, and ends with code 1.
+    # If a peer dies from here on, this timer ends the process with code 1, without the interpreter.
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+def _bypass_proxy(cluster: Cluster) -> None:
+    """Lets gRPC connect to the workers without the proxy that http_proxy and the like name.
+
+    Otherwise gRPC asks the proxy for each of them, also for localhost, and retries forever.
+    """
+    excepted = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy") or ""
+    hosts = [_host_and_port(address)[0] for address in cluster.workers]
+    names = [*excepted.split(","), *hosts]
+    os.environ[_NO_PROXY] = ",".join(dict.fromkeys(filter(None, names)))
 
 
 def _meet(cluster: Cluster, seconds: float) -> None:
@@ -178,7 +212,7 @@ def _meet(cluster: Cluster, seconds: float) -> None:
             names = f"worker{'s' * (len(absent) > 1)} {names}"
             if waited > seconds:
                 sys.exit(
-                    f"error: {names} did not come within {seconds:g} s: start what is missing, or "
+                    f"error: {names} did not start within {seconds:g} s: start what is missing, or "
                     "correct TF_CONFIG."
                 )
             if silent and waited > _SILENT:

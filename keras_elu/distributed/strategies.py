@@ -1,4 +1,4 @@
-"""The strategy, one a process, and its scope."""
+"""The strategy of the process, and its scope."""
 
 import contextlib
 import functools
@@ -12,10 +12,10 @@ SECONDS_TO_MEET = 600
 
 
 def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
-    """Returns the strategy's scope, or nothing to enter where it is entered already.
+    """Returns the strategy's scope, or a context that does nothing if the scope is already entered.
 
     Raises:
-        ValueError: If the scope of another strategy is entered.
+        ValueError: If the process is in the scope of another strategy.
     """
     if strategy is tf.distribute.get_strategy():
         return contextlib.nullcontext()
@@ -29,14 +29,14 @@ def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager
 
 @functools.cache  # a second strategy in a process aborts its collectives
 def strategy(name: str) -> tf.distribute.Strategy:
-    """Returns the process's strategy of that name, in whose scope models are made.
+    """Returns the strategy of that name. The process has one, and models are created in its scope.
 
     Args:
-        name: "default", one device; "mirrored", every GPU, or every logical CPU device where there
-            is no GPU; "multiworker", the devices of all workers that `TF_CONFIG` lists.
+        name: "default" for one device; "mirrored" for all GPUs, or all logical CPU devices if there
+            is no GPU; "multiworker" for the devices of all workers in `TF_CONFIG`.
 
     Raises:
-        ValueError: If there is no such strategy, or `TF_CONFIG` does not describe the workers.
+        ValueError: If the name is unknown, or `TF_CONFIG` does not describe the workers.
 
     Example:
 
@@ -51,13 +51,13 @@ def strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         with cluster.bounded_wait(cluster.read(), SECONDS_TO_MEET):
             made = tf.distribute.MultiWorkerMirroredStrategy()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it has begun to ignore it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # creating it has ignored the signal
         return made
-    raise ValueError(f"The strategy is default, mirrored or multiworker, not {name!r}.")
+    raise ValueError(f"The strategy must be default, mirrored or multiworker, not {name!r}.")
 
 
 def count(strategy: tf.distribute.Strategy) -> int:
-    """Returns the number of GPUs that a strategy uses; without GPUs, that of its workers."""
+    """Returns the number of GPUs of a strategy; without GPUs, the number of its workers."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1 or tf.config.list_logical_devices("GPU"):
         return replicas

@@ -1,1 +1,1 @@
-"""Watching a run: TensorBoard, progress, history, speed, pictures."""
+"""Watching a run: TensorBoard, progress, history, speed and pictures."""

@@ -1,4 +1,4 @@
-"""The files that TensorBoard reads, to which events come as a whole or not at all."""
+"""The event files that TensorBoard reads; each event is written as a whole or not at all."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ class EventLog:
     """The events of one folder, in one file.
 
     Args:
-        folder: The folder, which is made with the first event.
+        folder: The folder. The first flush creates it.
 
     Attributes:
         count: Number of events.
@@ -30,13 +30,13 @@ class EventLog:
         self.go_to(0)
 
     def go_to(self, count: int) -> None:
-        """Leaves of the events in the folder the first `count`, once there is another one."""
+        """Keeps the first `count` events in the folder. The next flush removes the others."""
         self.count = self._kept = count
         self._path = None
         self._waiting = []
 
     def scalars(self, tags: Sequence[str], values: Sequence[float], step: int) -> None:
-        """Adds numbers, all as one event."""
+        """Adds numbers as one event."""
         event = _scalars(tuple(tags))
         event.step, event.wall_time = step, time.time()
         for held, value in zip(event.summary.value, values, strict=True):
@@ -44,7 +44,7 @@ class EventLog:
         self._add(event)
 
     def summary(self, summary: summary_pb2.Summary, step: int) -> None:
-        """Adds what a plugin of TensorBoard has made."""
+        """Adds the summary of a TensorBoard plugin."""
         self._add(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
 
     def _add(self, event: event_pb2.Event) -> None:
@@ -52,10 +52,10 @@ class EventLog:
         self.count += 1
 
     def flush(self) -> None:
-        """Brings the events to the file.
+        """Writes the waiting events to the file.
 
         Raises:
-            OSError: If the disk refuses them; they wait for the next time.
+            OSError: If the disk refuses them. They wait for the next flush.
         """
         if not self._waiting:
             return
@@ -64,7 +64,7 @@ class EventLog:
         with self._path.open("ab", buffering=0) as file:
             size, left = file.tell(), b"".join(self._waiting)
             try:
-                while left:  # a disk that becomes full amid it takes a part, and then refuses
+                while left:  # a disk that fills mid-write accepts a part first
                     left = left[file.write(left) :]
             except OSError:
                 file.truncate(size)
@@ -72,28 +72,41 @@ class EventLog:
         self._waiting = []
 
     def _begin(self) -> pathlib.Path:
-        """Makes the file of this process, with what is kept of those before."""
+        """Creates the file of this process from the events that are kept of earlier files.
+
+        A TensorBoard that has read an earlier file finds this one next. It drops all earlier events
+        when it reads that a session starts at step 0.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         before = sorted(self._folder.glob("events.out.tfevents.*"), key=_begun)
         held = (record for path in before for record in _events(path.read_bytes()))
         kept = [record for _, record in zip(range(self._kept), held, strict=False)]
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        # TensorBoard reads the files in the order of their names.
+        begun = max([int(time.time()), *(_begun(path)[0] + 1 for path in before)])
+        name = f"events.out.tfevents.{begun}.{socket.gethostname()}.{os.getpid()}"
         with aside(self._folder / name) as path:
-            version = event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())
-            path.write_bytes(b"".join([_record(version), *kept]))
+            path.write_bytes(b"".join([*_head(), *kept]))
         for path in before:
-            if path.name != name:
-                path.unlink()
+            path.unlink()
         return self._folder / name
 
 
 @functools.lru_cache(maxsize=64)
 def _scalars(tags: tuple[str, ...]) -> event_pb2.Event:
-    """An event of numbers, to be filled in: making one costs more than all else of an event."""
+    """An event to fill with numbers: creating one costs more than the rest of its handling."""
     event = event_pb2.Event()
     for tag in tags:
         event.summary.MergeFrom(scalar_pb(tag, 0.0))
     return event
+
+
+def _head() -> list[bytes]:
+    """The records that every file begins with."""
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    return [
+        _record(event_pb2.Event(file_version="brain.Event:2", wall_time=time.time())),
+        _record(event_pb2.Event(session_log=start, wall_time=time.time())),
+    ]
 
 
 def _record(event: event_pb2.Event) -> bytes:
@@ -103,18 +116,18 @@ def _record(event: event_pb2.Event) -> bytes:
 
 
 def _events(data: bytes) -> Iterator[bytes]:
-    """Yields the records in a file, less the one of its version and one that a kill has cut."""
+    """Yields the complete records in a file, except for its head."""
     begin = 0
     while begin + 12 <= len(data):
         (length,) = struct.unpack_from("<Q", data, begin)  # then its checksum, data, their checksum
         end = begin + 12 + length + 4
         if end > len(data):
             return
-        if not event_pb2.Event.FromString(data[begin + 12 : end - 4]).HasField("file_version"):
+        if event_pb2.Event.FromString(data[begin + 12 : end - 4]).HasField("summary"):
             yield data[begin:end]
         begin = end
 
 
 def _begun(path: pathlib.Path) -> tuple[int, str]:
-    """Seconds at which a file of events was begun, which its name tells."""
+    """The time in seconds at which a file was begun, from its name, and the name."""
     return int(path.name.split(".")[3]), path.name

@@ -1,4 +1,4 @@
-"""The metrics of every epoch, as a table."""
+"""A table of the metrics of every epoch."""
 
 import csv
 import pathlib
@@ -13,7 +13,7 @@ from keras_elu.files import aside
 class History(keras.callbacks.Callback):
     """Keeps a row of metrics for every epoch in a CSV file.
 
-    A row that cannot be written is said on stderr, and written with the next one.
+    If the disk refuses a row, a message on stderr says so, and the next epoch writes both.
 
     Args:
         path: The file.
@@ -27,7 +27,7 @@ class History(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.rows = []
-        self._path.unlink(missing_ok=True)  # of an attempt that got further, and was killed
+        self._path.unlink(missing_ok=True)  # an attempt without a checkpoint may have left rows
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
@@ -39,8 +39,8 @@ class History(keras.callbacks.Callback):
                 return
             self._failing = True
             print(
-                f"{self._path} could not be written ({error.strerror}): the run goes on, and it "
-                "will be later",
+                f"{self._path} could not be written ({error.strerror}): the run continues, and the "
+                "next epoch tries again",
                 file=sys.stderr,
                 flush=True,
             )
@@ -59,11 +59,11 @@ class History(keras.callbacks.Callback):
             writer.writerows(self.rows)
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what belongs into a checkpoint."""
+        """Returns the state that a checkpoint saves."""
         return {"rows": self.rows}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Continues from a saved state."""
         self.rows = state["rows"]
         if self.rows:
             self.write()

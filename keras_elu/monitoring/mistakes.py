@@ -1,4 +1,4 @@
-"""What a trained classifier takes for what, and where it is most wrong."""
+"""The confusion matrix of a classifier, and its worst mistakes."""
 
 import dataclasses
 import heapq
@@ -15,9 +15,10 @@ class Mistakes:
     """The mistakes of a classifier on a data set.
 
     Args:
-        counts: (classes, classes): how often a class, the row, was taken for another, the column.
-        images: The worst of them, the worst first: those with the greatest loss.
-        captions: What they are, and what they were taken for.
+        counts: (classes, classes). How often the class of the row was predicted as that of the
+            column.
+        images: The misclassified images with the greatest loss, the worst first.
+        captions: The true class, the predicted class and its probability for each of the images.
     """
 
     counts: np.ndarray
@@ -26,7 +27,7 @@ class Mistakes:
 
 
 def classifies(model: keras.Model, dataset: tf.data.Dataset) -> bool:
-    """Whether the model gives logits of classes for images, and the data set has their labels."""
+    """Whether the model maps images to class logits, and the data set has labels for them."""
     spec = dataset.element_spec
     if len(model.outputs) != 1 or not isinstance(spec, tuple) or len(spec) != 2:
         return False
@@ -38,15 +39,15 @@ def classifies(model: keras.Model, dataset: tf.data.Dataset) -> bool:
 
 
 def find(model: keras.Model, dataset: tf.data.Dataset) -> Mistakes:
-    """Goes once through a data set, on one device.
+    """Evaluates a data set once, on one device.
 
     Args:
-        model: It gives logits (batch, classes).
-        dataset: Batches of images of one size and labels, as numbers or one-hot.
+        model: A model with logits of shape (batch, classes) as its output.
+        dataset: Batches of images of one size with integer or one-hot labels.
     """
     classes = model.outputs[0].shape[-1]
     counts = np.zeros((classes, classes), np.int64)
-    worst = []  # a heap of the loss, the image's number, and all about it
+    worst = []  # a heap of (loss, -image number, caption, image)
     seen = 0
     for images, labels in dataset:
         if labels.shape.rank == 2:
@@ -54,11 +55,11 @@ def find(model: keras.Model, dataset: tf.data.Dataset) -> Mistakes:
         logits = tf.cast(model(images, training=False), "float32")
         probabilities = tf.nn.softmax(logits).numpy()
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits).numpy()
-        labels, taken = labels.numpy(), probabilities.argmax(1)
-        np.add.at(counts, (labels, taken), 1)
-        wrong = np.flatnonzero(labels != taken)
+        labels, predicted = labels.numpy(), probabilities.argmax(1)
+        np.add.at(counts, (labels, predicted), 1)
+        wrong = np.flatnonzero(labels != predicted)
         for row in wrong[np.argsort(-losses[wrong], kind="stable")[:WORST]]:
-            caption = f"{labels[row]} as {taken[row]}, {probabilities[row, taken[row]]:.0%}"
+            caption = f"{labels[row]} as {predicted[row]}, {probabilities[row, predicted[row]]:.0%}"
             one = (float(losses[row]), -(seen + int(row)), caption, images[int(row)].numpy())
             if len(worst) < WORST:
                 heapq.heappush(worst, one)

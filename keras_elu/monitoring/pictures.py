@@ -1,4 +1,4 @@
-"""Pictures of images and of a confusion matrix, as PNGs."""
+"""PNG pictures of batches of images and of confusion matrices."""
 
 import io
 import math
@@ -9,18 +9,18 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-_SIDE, _LARGEST = 96, 1024  # pixels of an image in a grid at least, and of a matrix at most
+_SIDE, _LARGEST = 96, 1024  # pixels: an image in a grid at least, a matrix at most
 _TEXT = 14
 
 
 def grid(images: np.ndarray, captions: Sequence[str] | None = None) -> bytes:
-    """Returns images side by side, with a caption below each.
+    """Returns images side by side, each with its caption below.
 
     Args:
-        images: (N, height, width, channels): numbers from 0 to 255 as uint8, from 0 to 1 as float,
-            or other ones, of which each image's least is black and its greatest white. Of two
-            channels or more than three the first is shown.
-        captions: A text each.
+        images: (N, height, width, channels): uint8 from 0 to 255, or floats from 0 to 1. An image
+            with floats outside this range is scaled from its least value (black) to its greatest
+            (white). With 3 channels an image is in colour; otherwise its first channel is shown.
+        captions: One text for each image.
     """
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
@@ -41,9 +41,9 @@ def grid(images: np.ndarray, captions: Sequence[str] | None = None) -> bytes:
 
 
 def confusion(counts: np.ndarray) -> bytes:
-    """Returns a matrix of counts: a row each class, a column each that was taken for it.
+    """Returns a confusion matrix: a row for each true class, a column for each predicted one.
 
-    The darker, the greater the share of the row. Up to 20 classes, each cell has its count.
+    Darker cells hold a greater share of their row. With up to 20 classes, cells show their counts.
     """
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     from_white = (255 * (1 - shares[..., None] * np.array([1.0, 0.7, 0.3]))).astype(np.uint8)
@@ -60,7 +60,7 @@ def confusion(counts: np.ndarray) -> bytes:
     def write(place, text, fill="black"):
         draw.text(place, text, fill=fill, font=font, anchor="mm")
 
-    write((margin + size[0] / 2, _TEXT / 2 + 2), "taken for")
+    write((margin + size[0] / 2, _TEXT / 2 + 2), "predicted")
     draw.text((2, 2), "class", fill="black", font=font)
     for i in range(len(counts)):
         middle = margin + side * (i + 0.5)

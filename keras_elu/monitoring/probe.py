@@ -1,4 +1,4 @@
-"""A look into the layers during training, which changes nothing."""
+"""Activations and gradients during training, observed without changing it."""
 
 import keras
 import numpy as np
@@ -6,25 +6,24 @@ import tensorflow as tf
 
 from keras_elu import diagnostics
 
-_BINS = 30  # as TensorBoard's own
+_BINS = 30  # as in TensorBoard's own histograms
 
 
 class Probe:
-    """What a step of training would see on a few images, always the same.
+    """The activations and gradients of a training step on a few fixed images.
 
-    It is a computation of its own on one device, from the weights as they are: neither the step nor
-    the stream of batches knows of it, and a run that goes on sees the same again.
+    The probe computes them on one device from the current weights. It changes neither the weights
+    nor the stream of batches, and a resumed run observes the same values.
 
     Args:
         model: A compiled functional model.
-        x: Its input, a few rows of a batch.
-        y: What they are to give.
+        x: The input, a few rows of a batch.
+        y: The targets of these rows.
 
     Attributes:
-        scalars: Tags of the numbers that a look gives: by activation layer the mean, and the share
-            that is saturated.
-        histograms: Tags of its histograms: of the activations by layer, and of the gradient of the
-            loss by variable.
+        scalars: Tags of the numbers: the mean and the saturated share of each activation layer.
+        histograms: Tags of the histograms: the activations of each activation layer, and the
+            gradient of the loss by each trainable variable.
     """
 
     def __init__(self, model: keras.Model, x, y):
@@ -35,34 +34,37 @@ class Probe:
         self.scalars = [f"{of}/{n}" for n in names for of in ("activation_mean", "saturated_share")]
         self.histograms = [f"activations/{name}" for name in names]
         self.histograms += [f"gradients/{weight.path}" for weight in model.trainable_variables]
-        self._look = tf.function(self._seen, autograph=False)
+        self._function = tf.function(self._values, autograph=False)
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the numbers (n,), and the histograms (n, bins, 3): left, right and count."""
-        scalars, histograms = self._look(*self._rows)
+        """Returns the numbers, of shape (n,), and the histograms, of shape (n, bins, 3).
+
+        A bin is its left edge, its right edge and its count.
+        """
+        scalars, histograms = self._function(*self._rows)
         return scalars.numpy(), histograms.numpy()
 
-    def _seen(self, x, y):
+    def _values(self, x, y):
         model = self._model
         weights = model.trainable_variables
         variables = [*weights, *model.non_trainable_variables]
         tensors = [tf.convert_to_tensor(variable.value) for variable in variables]
-        # What the call would change, as counters and moving averages, stays in the scope.
+        # Updates of counters and moving averages stay in the scope.
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
             keras.StatelessScope(list(zip(variables, tensors, strict=True))),
         ):
             tape.watch(tensors[: len(weights)])
-            outputs, seen = self._observer(x, training=True)
+            outputs, observed = self._observer(x, training=True)
             loss = model.compute_loss(x=x, y=y, y_pred=outputs, training=True)
             with tape.stop_recording():
-                pairs = zip(self._activations, seen, strict=True)
+                pairs = zip(self._activations, observed, strict=True)
                 numbers = [n for layer, io in pairs for n in diagnostics.numbers(layer, *io)]
-            scale = model.optimizer.scale_loss(tf.ones_like(loss))  # small ones are 0 in float16
+            scale = model.optimizer.scale_loss(tf.ones_like(loss))  # float16
             objective = loss * scale
         gradients = tape.gradient(objective, tensors[: len(weights)], unconnected_gradients="zero")
         gradients = [tf.cast(gradient, "float32") / scale for gradient in gradients]
-        shown = [*(output for _, output in seen), *gradients]
+        shown = [*(output for _, output in observed), *gradients]
         return tf.stack(numbers), tf.stack([_histogram(values) for values in shown])
 
 

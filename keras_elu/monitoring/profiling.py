@@ -1,4 +1,4 @@
-"""What the devices do in a few steps, for TensorBoard's profiler."""
+"""A profile of a few steps, for TensorBoard's profiler."""
 
 import pathlib
 import re
@@ -8,18 +8,27 @@ import tensorflow as tf
 
 
 class Profile(keras.callbacks.Callback):
-    """Profiles a few steps of training, from the execution that begins the first of them.
+    """Profiles whole executions, from the first to the last of the given training steps.
 
     Args:
-        folder: TensorBoard's folder, in which the profile comes to lie.
+        folder: TensorBoard's folder, in which the profile is saved.
         steps: The first and the last step, such as "100:110", counted from 1 over all epochs.
         steps_per_epoch: Steps in an epoch.
+        epochs: Number of epochs.
+
+    Raises:
+        ValueError: If the run ends before the first or the last step.
     """
 
-    def __init__(self, folder: pathlib.Path, steps: str, steps_per_epoch: int):
+    def __init__(self, folder: pathlib.Path, steps: str, steps_per_epoch: int, epochs: int):
         super().__init__()
         self._folder = folder
         self._first, self._last = interval(steps)
+        if self._last > steps_per_epoch * epochs:
+            raise ValueError(
+                f"--profile {steps} ends after the run, which has {steps_per_epoch * epochs:,} "
+                f"steps: {epochs:,} epochs of {steps_per_epoch:,} steps."
+            )
         self._steps = steps_per_epoch
         self._running, self._marked, self._start = False, None, 0
 
@@ -58,7 +67,7 @@ class Profile(keras.callbacks.Callback):
 
 
 def interval(text: str) -> tuple[int, int]:
-    """Returns the first and the last step that a text such as "100:110" means.
+    """Returns the first and the last step in a text such as "100:110".
 
     Example:
 
@@ -66,7 +75,7 @@ def interval(text: str) -> tuple[int, int]:
     (100, 110)
 
     Raises:
-        ValueError: With one sentence, if it means none.
+        ValueError: If the text has another form.
     """
     match = re.fullmatch("([0-9]{1,9}):([0-9]{1,9})", text)
     first, last = map(int, match.groups()) if match else (0, 0)

@@ -1,7 +1,7 @@
-"""What a run shows while it trains: a bar on a terminal, and one line for every epoch.
+"""The progress that a run shows: a bar on a terminal, and one line for every epoch.
 
-Where there is no terminal, an epoch that takes long has a line after half a minute, and then every
-five.
+Without a terminal, a long epoch also prints a line after half a minute, and then every five
+minutes.
 """
 
 import math
@@ -15,14 +15,14 @@ _FIRST_LINE, _NEXT_LINE = 30, 300  # seconds
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows how far the run is and how fast, and when it will end.
+    """Shows the progress of a run, its speed and the time left.
 
-    The speed is that of the training steps, without the first call, which compiles, and without
-    validation. `images_per_second` and `seconds`, those of the run so far, join the logs of every
-    epoch: callbacks that come later in the list find them there.
+    The speed is that of the training steps, without validation and without the first execution,
+    which compiles. Each epoch adds `images_per_second`, its speed, and `seconds`, the time since
+    the run began, to the logs that later callbacks receive.
 
     Args:
-        batch_size: Images a step, over all replicas.
+        batch_size: Images in a step, over all replicas.
         steps: Steps in an epoch.
         epochs: Number of epochs.
     """
@@ -30,33 +30,33 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, batch_size: int, steps: int, epochs: int):
         super().__init__()
         self._batch_size, self._steps, self._epochs = batch_size, steps, epochs
-        self._images, self._seconds = 0, 0.0  # measured, over all epochs
+        self._images, self._seconds = 0, 0.0  # of the measured steps of all epochs
         self._first_call_ended, self._steps_since = None, 0
         self._started, self._before = time.perf_counter(), 0.0
         self._next_line = self._started + _FIRST_LINE
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the run, with those of earlier attempts."""
+        """Seconds that the run has taken, including earlier attempts."""
         return self._before + time.perf_counter() - self._started
 
     def get_state(self) -> dict[str, float]:
-        """Returns what belongs into a checkpoint."""
+        """Returns the state that a checkpoint saves."""
         return {"images": self._images, "seconds": self._seconds, "elapsed": self.elapsed}
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Goes on from there."""
+        """Continues from a saved state."""
         self._images, self._seconds = state["images"], state["seconds"]
         self._before, self._started = state["elapsed"], time.perf_counter()
 
     @property
     def trained(self) -> tuple[int, float]:
-        """Images, and the seconds that they took."""
+        """The number of measured images, and the seconds that they took."""
         return self._images, self._seconds
 
     @property
     def images_per_second(self) -> float:
-        """Average over the run; NaN before the second call of the training step."""
+        """Average over the run; NaN before the second execution."""
         return self._images / self._seconds if self._seconds else math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -72,7 +72,7 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._steps_done is None:  # more than 0 where an earlier attempt has done some
+        if self._steps_done is None:  # not 0 in the epoch that a run resumes in
             self._steps_done = batch
             self._bar.update(batch)
 
@@ -95,7 +95,7 @@ class Progress(keras.callbacks.Callback):
             print(f"{self._title()} {done / self._steps:4.0%} {self._text(logs)}", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._steps_done is None:  # an earlier attempt has done all of them
+        if self._steps_done is None:  # an earlier attempt trained all of them
             self._steps_done = self._steps
         self._bar.close()
         print(self._title(), self._text(logs), flush=True)
@@ -123,7 +123,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def metrics_text(metrics: dict[str, float]) -> str:
-    """Returns metrics as text, the loss first, validation last, accuracies in percent.
+    """Returns metrics as text: losses first, validation last, accuracies in percent.
 
     Example:
 

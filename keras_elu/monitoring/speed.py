@@ -1,4 +1,4 @@
-"""How well a device is used: operations of a step, the most that a device can do, its memory."""
+"""The use of a device: operations in a step, the device's peak, and its memory."""
 
 import math
 import resource
@@ -7,9 +7,9 @@ import sys
 import keras
 import tensorflow as tf
 
-# Floating-point operations a second of matrix products, without sparsity, as the vendors' data
-# sheets have them: in float32 as TensorFlow computes it, TF32 where there is such, and in half
-# precision. A name is a part of the device's; the first that fits counts.
+# Peak floating-point operations per second of dense matrix products, from the vendors' data sheets:
+# in float32 as TensorFlow computes it (TF32 if the device has it), and in half precision. The first
+# key that is a part of the device's name counts.
 _PEAKS = {
     "H200": (494.7e12, 989.4e12),
     "H100 PCIe": (378e12, 756e12),
@@ -26,7 +26,7 @@ _PEAKS = {
 
 
 def peak(device: str, precision: str) -> float | None:
-    """Returns the operations a second that a device of this name can do; None if unknown.
+    """Returns the peak operations per second of a device; None if its name is unknown.
 
     Example:
 
@@ -40,7 +40,7 @@ def peak(device: str, precision: str) -> float | None:
 
 
 def device_peak(precision: str) -> float | None:
-    """Returns the same of this process's first GPU; None also where there is none."""
+    """Returns the peak of this process's first GPU; None if unknown, or without a GPU."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return None
@@ -50,11 +50,11 @@ def device_peak(precision: str) -> float | None:
 
 
 def operations(model: keras.Model, image_shape: tuple[int, ...]) -> int:
-    """Returns the floating-point operations of one image in a step of training.
+    """Returns the floating-point operations of a training step for each image.
 
-    Those of the matrix products and convolutions, forward and backward; backward costs as much
-    again for the weights, and for the inputs, which the first layer does not need. Every number
-    of a kernel multiplies and adds at each place of the output.
+    Counts matrix products and convolutions. Every element of a kernel multiplies and adds once at
+    each position of the output. The backward pass costs as much again for the gradient of the
+    weights, and again for that of the inputs, which the first layer does not need.
 
     Example:
 
@@ -64,17 +64,19 @@ def operations(model: keras.Model, image_shape: tuple[int, ...]) -> int:
     168
     """
     found = [layer for layer in model.layers if hasattr(layer, "kernel")]
-    places = keras.Model(model.input, [layer.output for layer in found])
-    outputs = places.compute_output_spec(keras.KerasTensor((1, *image_shape)))
+    if not found:
+        return 0
+    part = keras.Model(model.input, [layer.output for layer in found])
+    outputs = part.compute_output_spec(keras.KerasTensor((1, *image_shape)))
     forward = [
         2 * math.prod(layer.kernel.shape) * math.prod(output.shape[1:-1])
         for layer, output in zip(found, tf.nest.flatten(outputs), strict=True)
     ]
-    return 3 * sum(forward) - (forward[0] if forward else 0)
+    return 3 * sum(forward) - forward[0]
 
 
 def memory() -> float:
-    """Returns the most GiB that a GPU has held; of a process without one, the process."""
+    """Returns the peak memory in GiB of a GPU, or of the process if there is no GPU."""
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         held = [

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, on the axis of the steps of training."""
+"""The events of a run for TensorBoard, at the training steps to which they belong."""
 
 import functools
 import pathlib
@@ -12,10 +12,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.histogram import metadata as histogram
-from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.summary import session_end_pb
-from tensorboard.plugins.hparams.summary_v2 import hparams_config_pb, hparams_pb
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.image import metadata as image
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
@@ -25,32 +24,32 @@ from keras_elu.monitoring.events import EventLog
 from keras_elu.monitoring.probe import Probe
 from keras_elu.monitoring.progress import Progress
 
-_SECONDS = 10  # from one look at the speed to the next, and from one writing to the next
-_IMAGES = 64  # of a batch that are shown, and that the probe sees
+_SECONDS = 10  # between measurements of the speed, and between flushes
+_IMAGES = 64  # of a batch, for the picture and the probe
 _WAIT = "input_wait"
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes what happens in training, each number at the step of training to which it belongs.
+    """Writes the numbers of a training, each at the step to which it belongs.
 
-    Every step has its loss, its learning rate and every alpha that changes; every epoch has its
-    metrics where it ends. Before the first step come the configuration and a batch; after the last
-    one, with `finish`, the test, the confusion matrix and the worst mistakes. The speed, which is
-    no two times the same, has tags that begin with `speed/`. A run that goes on from a checkpoint
-    has the events from before it, and no others.
+    Every step has its loss, its learning rate and every alpha that changes. Every epoch has its
+    metrics at its last step. The config and a picture of a batch precede the first step; `finish`
+    adds the test metrics, the confusion matrix and the worst mistakes after the last one. Measured
+    speeds, which vary from run to run, have tags that begin with `speed/`. A resumed run keeps the
+    events that precede its checkpoint, and drops later ones.
 
     Args:
-        folder: The folder, of what concerns the whole run; it gets one in it for training and one
-            for validation.
+        folder: The folder for events of the whole run. Training, validation and test have folders
+            in it.
         steps: Steps in an epoch.
-        config: The configuration, shown as a table.
-        hyperparameters: What HParams shows of it.
-        trial: Name of the trial of a search of which the run is a training; the search says then
-            what HParams shows. None: the run says it, the metrics of its test.
-        batch: Gives a batch of training, images and labels, without a step missing it.
-        progress: What measures the speed; it must stand before this among the callbacks.
-        histograms_every: Steps from one look into the layers to the next, at the end of the
-            execution in which it falls due. None: never.
+        config: The config, shown as a table.
+        hyperparameters: The part of the config that HParams shows.
+        trial: Name of the search trial that the run belongs to; HParams then shows the metrics that
+            the search has chosen. None: HParams shows the test metrics.
+        batch: Returns a batch of training images and labels, without taking it from the training.
+        progress: The callback that measures the speed; it must precede this one.
+        histograms_every: Steps between two probes of the layers. A probe waits for the end of the
+            execution in which it is due. None: no probes.
     """
 
     def __init__(
@@ -66,9 +65,12 @@ class TensorBoard(keras.callbacks.Callback):
         histograms_every: int | None = None,
     ):
         super().__init__()
-        self._run = EventLog(folder)
-        self._train, self._validation = (EventLog(folder / of) for of in ("train", "validation"))
-        self._logs = {"run": self._run, "train": self._train, "validation": self._validation}
+        self._logs = {"run": EventLog(folder)} | {
+            split: EventLog(folder / split) for split in ("train", "validation", "test")
+        }
+        self._run, self._train, self._validation, self._test = self._logs.values()
+        # HParams takes every curve in the session's folder, and below it, for a metric.
+        self._session = self._test if trial is None else self._run
         self._steps = steps
         self._config, self._trial = dict(config or {}), trial
         self._hyperparameters = dict(hyperparameters or {})
@@ -85,23 +87,23 @@ class TensorBoard(keras.callbacks.Callback):
         if not self._run.count:
             self._introduce()
         if self._every is not None and self._probe is None:
-            self._probe = Probe(self.model, *self._few)
-            self._probe()  # compiles, before the speed is measured
-        self._speed_from = self._trained
+            self._probe = Probe(self.model, *self._sample)
+            self._probe()  # compiles before the speed is measured
+        self._measured_from = self._trained
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._done is None:  # not the first where an earlier attempt has done some
+        if self._done is None:  # not step 0 in the epoch that a run resumes in
             self._done = self._start + batch
 
     def on_train_batch_end(self, batch, logs=None):
         # Keras counts the last execution as a full one.
         before, self._done = self._done, self._start + min(batch + 1, self._steps)
         self._rows.append((self._done, *self.model.step_scalars))
-        if self._progress is not None and self._trained == self._speed_from:
+        if self._progress is not None and self._trained == self._measured_from:
             self._drain()
-            self._waited = 0.0  # of a call that compiles, whose time does not count
+            self._waited = 0.0  # an execution that compiles does not count
         if self._probe is not None and self._done // self._every > before // self._every:
-            self._look()
+            self._observe()
         if time.monotonic() - self._written >= _SECONDS:
             self._measure()
             self.flush()
@@ -120,25 +122,26 @@ class TensorBoard(keras.callbacks.Callback):
         self.flush()
 
     def finish(self, test: Mapping[str, float], dataset: tf.data.Dataset) -> None:
-        """Adds what came of the run: the metrics of its test, and what the model gets wrong.
+        """Adds the test metrics and pictures of the mistakes of a completed run.
 
         Args:
-            test: The metrics; none if there was no test.
-            dataset: The batches of the test.
+            test: The test metrics; empty if the run was not tested.
+            dataset: The test batches.
         """
         step = self.params["epochs"] * self._steps
-        self._run.scalars([f"test_{name}" for name in test], test.values(), step)
+        if test:
+            self._test.scalars([f"test_{name}" for name in test], test.values(), step)
         if test and mistakes.classifies(self.model, dataset):
             found = mistakes.find(self.model, dataset)
             self._picture("confusion_matrix", pictures.confusion(found.counts), step)
             if found.captions:
                 worst = pictures.grid(found.images, found.captions)
                 self._picture("worst_mistakes", worst, step)
-        self._run.summary(_known(session_end_pb(api_pb2.STATUS_SUCCESS)), step)
+        self._session.summary(_converted(session_end_pb(api_pb2.STATUS_SUCCESS)), step)
         self.flush()
 
     def flush(self) -> None:
-        """Brings the events to the disk; says on stderr if it refuses them."""
+        """Writes the events to the disk; a message on stderr says if the disk refuses them."""
         self._drain()
         self._written = time.monotonic()
         try:
@@ -149,30 +152,30 @@ class TensorBoard(keras.callbacks.Callback):
             if not self._failing:
                 print(
                     f"the events for TensorBoard could not be written ({error.strerror}): the run "
-                    "goes on, and they will be later",
+                    "continues, and tries again later",
                     file=sys.stderr,
                     flush=True,
                 )
             self._failing = True
 
     def get_state(self) -> dict[str, Any]:
-        """Returns what belongs into a checkpoint: the number of events so far."""
+        """Returns the state that a checkpoint saves: the number of events so far."""
         self._drain()
         return {"events": {name: log.count for name, log in self._logs.items()}}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Continues from a saved state."""
         self._rows, self._waited = [], 0.0
         for name, log in self._logs.items():
             log.go_to(state["events"].get(name, 0))
 
     def _drain(self) -> None:
-        """Makes events of the steps that are done."""
+        """Turns the scalars of finished steps into events."""
         rows, self._rows = self._rows, []
         if not rows:
             return
         ends, names, values = zip(*rows, strict=True)
-        names = names[0]  # which are the same in the whole of a training
+        names = names[0]  # the same in all executions
         steps = [n for end, v in zip(ends, values, strict=True) for n in range(end - len(v), end)]
         values = np.concatenate(values)
         self._waited += float(values[:, names.index(_WAIT)].sum())
@@ -187,16 +190,13 @@ class TensorBoard(keras.callbacks.Callback):
             table = "\n".join(["| | |", "|-|-|", *lines])
             self._run.summary(text_pb("config", table), 0)
         if self._hyperparameters:
-            if self._trial is None:
-                metrics = [f"test_{metric}" for metric in ("loss", "accuracy")]
-                experiment = hparams_config_pb(
-                    [hparams.HParam(name) for name in self._hyperparameters],
-                    [hparams.Metric(tag, display_name=tag.replace("_", " ")) for tag in metrics],
-                )
-                self._run.summary(_known(experiment), 0)
-            self._run.summary(_known(hparams_pb(self._hyperparameters, self._trial)), 0)
+            # Without a list of columns, which TensorBoard would take from one of the runs for all.
+            given = {
+                key: value for key, value in self._hyperparameters.items() if value is not None
+            }
+            self._session.summary(_converted(hparams_pb(given, self._trial)), 0)
         if self._batch is not None:
-            images = self._few[0].numpy()
+            images = self._sample[0].numpy()
             if images.ndim == 4:
                 self._picture("batch", pictures.grid(images), 0)
 
@@ -209,7 +209,7 @@ class TensorBoard(keras.callbacks.Callback):
         summary.value.add(tag=tag, metadata=metadata, tensor=tensor)
         self._run.summary(summary, step)
 
-    def _look(self) -> None:
+    def _observe(self) -> None:
         self._drain()
         scalars, histograms = self._probe()
         self._train.scalars(self._probe.scalars, scalars.tolist(), self._done)
@@ -222,17 +222,17 @@ class TensorBoard(keras.callbacks.Callback):
         self._train.summary(summary, self._done)
 
     @functools.cached_property
-    def _few(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def _sample(self) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = self._batch()
         return images[:_IMAGES], labels[:_IMAGES]
 
     @functools.cached_property
     def _operations_share(self) -> float | None:
-        """The share of all that the devices can do which an image a second is."""
+        """The share of the devices' peak operations that one image per second uses."""
         peak = speed.device_peak(keras.config.dtype_policy().name)
         if peak is None or self._batch is None:
             return None
-        operations = speed.operations(self.model, self._few[0].shape[1:])
+        operations = speed.operations(self.model, self._sample[0].shape[1:])
         return operations / (peak * self.model.distribute_strategy.num_replicas_in_sync)
 
     @property
@@ -240,11 +240,11 @@ class TensorBoard(keras.callbacks.Callback):
         return (0, 0.0) if self._progress is None else self._progress.trained
 
     def _measure(self) -> None:
-        """Adds the speed since it was measured last."""
+        """Adds the speed since the last measurement."""
         self._drain()
-        (images_before, before), (images, seconds) = self._speed_from, self._trained
+        (images_before, before), (images, seconds) = self._measured_from, self._trained
         waited, self._waited = self._waited, 0.0
-        self._speed_from = images, seconds
+        self._measured_from = images, seconds
         if seconds == before:
             return
         rate = (images - images_before) / (seconds - before)
@@ -258,6 +258,6 @@ class TensorBoard(keras.callbacks.Callback):
         self._train.scalars(values.keys(), values.values(), self._done)
 
 
-def _known(summary) -> summary_pb2.Summary:
-    """The same of TensorBoard's type, where TensorFlow has its own."""
+def _converted(summary) -> summary_pb2.Summary:
+    """Returns a summary of TensorFlow's type as one of TensorBoard's."""
     return summary_pb2.Summary.FromString(summary.SerializeToString())

@@ -26,7 +26,7 @@ from typing import NamedTuple, NoReturn
 
 import tqdm
 
-from keras_elu import commands, environment, files
+from keras_elu import commands, files, system
 from keras_elu.prepare import processes, shards, sources
 
 WHOLE = {"train": 1_281_167, "validation": 50_000}  # imagenet2012's images
@@ -128,7 +128,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.raw and not options.resize:
         raise ValueError("--raw needs --resize: pixels take ten times the room of whole images.")
     if options.processes is None:
-        options.processes = environment.cores()
+        options.processes = system.cores()
     if options.processes < 1:
         raise ValueError(f"--processes must be a positive number, not {options.processes}.")
     if not options.source.is_dir():

@@ -38,9 +38,7 @@ class RunCallbacks:
             run.steps_per_epoch,
             config=folder.config,
             hyperparameters={
-                key: value
-                for key, value in folder.config.items()
-                if value is not None and key not in MAY_CHANGE
+                key: value for key, value in folder.config.items() if key not in MAY_CHANGE
             },
             trial=run.trial,
             batch=lambda: next(iter(run.training(0).take(1))),
@@ -54,7 +52,9 @@ class RunCallbacks:
         }
         profiling = []
         if config.profile is not None:
-            profiling = [Profile(folder.tensorboard, config.profile, run.steps_per_epoch)]
+            profiling = [
+                Profile(folder.tensorboard, config.profile, run.steps_per_epoch, config.epochs)
+            ]
         if not folder.chief:
             named, profiling = {}, []
         self.checkpoints = Checkpoints(

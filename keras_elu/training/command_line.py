@@ -95,7 +95,9 @@ def _description(recipe) -> str:
         for name, values in recipe.DEFAULTS.items()
     ]
     schedule = f"Default of --learning_rate_schedule: {recipe.LEARNING_RATE_SCHEDULE}."
-    return "\n\n".join([recipe.__doc__.strip(), "Defaults by data set:", *defaults, schedule])
+    return "\n\n".join(
+        [(recipe.__doc__ or "").strip(), "Defaults by data set:", *defaults, schedule]
+    )
 
 
 def _read(recipe, path: str) -> list[str]:

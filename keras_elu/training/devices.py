@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_elu import system
 from keras_elu.distributed import cluster, strategies
 from keras_elu.training.config import Config
 
@@ -13,6 +14,13 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     Raises:
         ValueError: With one sentence, if the configuration does not fit the devices.
     """
+    system.open_standard_streams()
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise ValueError(
+            f"Training needs Keras's TensorFlow backend, not {backend}: set "
+            "KERAS_BACKEND=tensorflow."
+        )
+    cluster.warn_if_unused(config.strategy)
     if config.virtual_devices is not None:
         _split_cpu(config.virtual_devices)
     keras.utils.set_random_seed(config.seed)

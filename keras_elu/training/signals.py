@@ -7,9 +7,11 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from keras_elu import system
+
 
 class StopSignals:
-    """Whether SIGTERM or SIGINT was received; a second one ends the process at once."""
+    """Whether SIGTERM, SIGINT or SIGHUP was received; a second one ends the process at once."""
 
     def __init__(self):
         self._received = threading.Event()
@@ -27,12 +29,16 @@ class StopSignals:
         """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
-        handlers = {n: signal.signal(n, _ignore) for n in (signal.SIGTERM, signal.SIGINT)}
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
+            numbers.append(signal.SIGHUP)
+        handlers = {number: signal.signal(number, _ignore) for number in numbers}
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         thread = threading.Thread(target=self._listen, args=(reading, set(handlers)), daemon=True)
         thread.start()
         try:
-            yield
+            with system.surviving_streams(self._received.set):
+                yield
         finally:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():

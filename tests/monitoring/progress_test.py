@@ -1,4 +1,4 @@
-"""The speed and the time that are shown."""
+"""The progress, the speed and the time left that a run shows."""
 
 import csv
 
@@ -10,7 +10,7 @@ from keras_elu.monitoring import progress
 
 
 class Clock:
-    """A clock that stands still, but for what the test adds."""
+    """A clock that only the test advances."""
 
     seconds = 100.0
 
@@ -19,7 +19,7 @@ class Clock:
 
 
 class Work(keras.callbacks.Callback):
-    """Takes 50 s for the first step, 2 s for all others and 30 s for a validation."""
+    """Takes 50 s for the first step, 2 s for each further step and 30 s for a validation."""
 
     def __init__(self, clock):
         super().__init__()
@@ -54,10 +54,10 @@ def test_the_speed_leaves_out_the_first_step_and_validation(model, monkeypatch, 
         callbacks=[Work(clock), shown, keras.callbacks.CSVLogger(tmp_path / "history.csv")],
     )
     assert shown.images_per_second == 4.0
-    amid, first, second = capsys.readouterr().out.splitlines()
-    # Half a minute is over, and there is no terminal.
-    assert amid.startswith("epoch 1/2  67% loss ")
-    assert amid.endswith("4 images/s  00:08 left")
+    halfway, first, second = capsys.readouterr().out.splitlines()
+    # Half a minute has passed, and there is no terminal.
+    assert halfway.startswith("epoch 1/2  67% loss ")
+    assert halfway.endswith("4 images/s  00:08 left")
     # Two steps of 2 s and a validation of 30 s for 2 steps since the first: 17 s for each of 3.
     assert first.startswith("epoch 1/2 loss ")
     assert first.endswith("4 images/s  00:51 left")
@@ -66,14 +66,14 @@ def test_the_speed_leaves_out_the_first_step_and_validation(model, monkeypatch, 
     assert [float(row["images_per_second"]) for row in rows] == [4.0, 4.0]
 
 
-def test_several_steps_in_one_call_count_as_several(model, monkeypatch):
+def test_an_execution_of_several_steps_counts_each_of_them(model, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     shown = progress.Progress(batch_size=4, steps=6, epochs=1)
     model.compile("sgd", "mse", steps_per_execution=2)
     x, y = np.zeros((24, 3)), np.zeros((24, 2))
     model.fit(x, y, batch_size=4, verbose=0, callbacks=[Work(clock), shown])
-    assert shown.images_per_second == 4.0  # two calls, each of 8 images in 2 s
+    assert shown.images_per_second == 4.0  # two executions, each of 8 images in 2 s
 
 
 def test_a_single_step_has_no_speed(model):
@@ -90,14 +90,14 @@ def test_metrics_are_in_order_and_accuracies_in_percent():
     )
 
 
-def test_an_epoch_of_which_nothing_was_left_to_train_is_shown(capsys):
+def test_an_epoch_with_no_steps_left_to_train_is_shown(capsys):
     shown = progress.Progress(batch_size=8, steps=3, epochs=2)
     shown.on_epoch_begin(1)
     shown.on_epoch_end(1, {"loss": 0.5})
     assert capsys.readouterr().out == "epoch 2/2 loss 0.5  ? images/s  ? left\n"
 
 
-def test_an_epoch_that_is_gone_on_with_counts_its_own_steps(monkeypatch, capsys):
+def test_a_resumed_epoch_counts_only_its_own_steps(monkeypatch, capsys):
     clock = Clock()
     monkeypatch.setattr(progress, "time", clock)
     shown = progress.Progress(batch_size=8, steps=5, epochs=1)

@@ -52,7 +52,7 @@ def events(folder):
 @pytest.mark.slow
 def test_a_killed_run_logs_every_tag_once_per_step_and_equal_bit_for_bit(runs):
     undisturbed, killed = (
-        {of: events(run / of) for of in ("", "train", "validation")} for run in runs
+        {of: events(run / of) for of in ("", "train", "validation", "test")} for run in runs
     )
     last, train = EPOCHS * STEPS, killed["train"]
     assert all(
@@ -112,10 +112,10 @@ def test_tensorboard_shows_all_logs(runs):
         deadline = time.monotonic() + 60
         while True:  # it reads the files in the background
             tags = get(f"{data}/scalars/tags")
-            if "test_accuracy" in tags.get("tensorboard", {}) or time.monotonic() > deadline:
+            if "test_accuracy" in tags.get("tensorboard/test", {}) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        assert "test_accuracy" in tags["tensorboard"]
+        assert "test_accuracy" in tags["tensorboard/test"]
         assert {"batch_loss", "learning_rate", "speed/images_per_second"} <= tags[
             "tensorboard/train"
         ].keys()
