@@ -6,7 +6,6 @@ its trials (https://github.com/keras-team/keras-tuner/issues/395).
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Callable
 
 import keras_tuner
 
+from keras_elu import files
 from keras_elu.training import signals
 from keras_elu.tuning import chief, oracles, outcomes, shares
 
@@ -181,17 +181,11 @@ class Worker(threading.Thread):
 
     def _free(self, trial, run: str) -> bool:
         """Whether nobody has the folder of the run; a worker taken for dead may have it still."""
-        path = self._trials / run / "lock"
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-        except FileNotFoundError:
+        if not files.is_locked(self._trials / run / "lock"):
             return True
-        except BlockingIOError:
-            self._oracle.update_trial(trial.trial_id, {}, step=0)
-            time.sleep(oracles.HEARTBEAT)
-            return False
+        self._oracle.update_trial(trial.trial_id, {}, step=0)
+        time.sleep(oracles.HEARTBEAT)
+        return False
 
     def _log(self, trial) -> pathlib.Path:
         return self._trials / f"{trial.trial_id}.log"
