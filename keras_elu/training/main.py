@@ -62,7 +62,7 @@ def main(
         rule = "*" * 100
         images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
         print(f"{rule}\n{own} is not prepared here: THIS RUN TRAINS ON THE {images}.")
-        print(f"To train on it: {data.SOURCES[own]}\n{rule}", flush=True)
+        print(f"To train on it: {data.INSTRUCTIONS[own]}\n{rule}", flush=True)
     with stop.handled(), _failures_explained(run, chief):
         if config.evaluate is not None:
             fitting.evaluate(run, found, chief)
