@@ -150,11 +150,12 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
     try:
         return make(data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        _assert_not_misplaced(name, data_dir)
-        raise _unknown(name, known) from None
+        pass
     except Exception as error:  # its name and what is prepared are TFDS's to judge, in many ways
         where = "" if data_dir is None else f" in {data_dir}"
         raise ValueError(f"TFDS refuses {name!r}{where}: {fetching.sentence(error)}") from None
+    _assert_not_misplaced(name, data_dir)
+    raise _unknown(name, known)
 
 
 def _unknown(name, known: list[str]) -> ValueError:

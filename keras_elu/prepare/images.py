@@ -19,7 +19,7 @@ from keras_elu.prepare import damage
 LONGEST = 65_500  # pixels of a side that libjpeg writes
 _FORMATS = ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _EXIF_WITHIN = 2**17  # bytes at the beginning of a file: it follows at most one other segment
-_WITH_EXIF = (b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*")  # formats that keep EXIF elsewhere
+_WITH_EXIF = (b"\x89PNG", b"RIFF")  # formats that keep EXIF elsewhere; Pillow turns TIFFs itself
 _UPRIGHT = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -112,6 +112,8 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
     elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
         height, width = _png_shape(encoded)
         kind, decode = "PNG", tf.io.decode_png
+    elif encoded.startswith(b"RIFF") and len(encoded) < 8 + int.from_bytes(encoded[4:8], "little"):
+        raise jpeg.Damaged("it is truncated")  # libwebp would decode the rest as black
     elif encoded:
         return *_by_pillow(encoded), ""
     else:
