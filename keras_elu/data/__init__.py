@@ -17,9 +17,9 @@
     Random images in memory, for benchmarks; `load("synthetic")` is `synthetic()`.
 
 `is_prepared(name, data_dir=None) -> bool`
-    Whether `load(name, data_dir=data_dir)` would find it without downloading or preparing it.
+    Whether `load(name, data_dir=data_dir)` finds it, without a download or preparation.
 
-`SOURCES`
+`INSTRUCTIONS`
     How to train on the data sets of the paper, in words, by name.
 
 `Dataset`
@@ -52,6 +52,6 @@
 from keras_elu.data.datasets import Dataset
 from keras_elu.data.fetching import NotFound
 from keras_elu.data.in_memory import synthetic
-from keras_elu.data.loading import SOURCES, is_prepared, load, names
+from keras_elu.data.loading import INSTRUCTIONS, is_prepared, load, names
 
-__all__ = ["SOURCES", "Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]
+__all__ = ["INSTRUCTIONS", "Dataset", "NotFound", "is_prepared", "load", "names", "synthetic"]

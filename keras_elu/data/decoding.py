@@ -24,7 +24,7 @@ from keras_elu.data.jpeg import PIXELS, Damaged, is_damage, is_spare, shortened
 REDUCTIONS = (8, 4, 2)  # of both sides, at which a JPEG can be decoded quickly
 MARGIN = 2  # pixels around it, from which colours are interpolated
 DRAWS = crops.DRAWS + 1 + distortions.DRAWS  # random numbers for an image: crop, mirror, the rest
-_SPACES, _MODES = {1: "GRAY", 3: "RGB"}, {1: "L", 3: "RGB"}  # by channels
+_SPACES, _MODES = {1: "GRAY", 3: "RGB"}, {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 
 cv2.setNumThreads(1)  # images are resized at the same time, each by one thread
 
@@ -33,7 +33,7 @@ class Decoder:
     """Makes images of records.
 
     Args:
-        shape: Height, width and channels, one or three, of the images.
+        shape: Height, width and channels (1, 3 or 4) of the images.
         crop: One of the functions of `crops`.
         mirror: Whether half of the images are mirrored.
         trivial: Whether TrivialAugment changes them.
@@ -89,7 +89,7 @@ class Decoder:
             height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
         except ValueError:
             height = width = space = None
-        if space not in ("YCbCr", "Gray", "RGB"):
+        if space not in ("YCbCr", "Gray", "RGB") or self.shape[-1] not in _SPACES:
             pixels = _any(encoded, self.shape[-1])
             top, left, height, width = self._crop(*pixels.shape[:2], draws)
             return pixels[top : top + height, left : left + width]
@@ -155,14 +155,16 @@ _room = _Room()
 
 
 def _any(encoded: bytes, channels: int) -> np.ndarray:
-    """All pixels of an image of any format."""
+    """All pixels of an image: a JPEG's by Pillow, others' by TensorFlow, as in TFDS."""
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > PIXELS:
                 raise Damaged(f"it claims {image.width:,} x {image.height:,} pixels")
-            pixels = np.asarray(image.convert(_MODES[channels]))
+            if image.format in ("JPEG", "MPO"):
+                pixels = np.asarray(image.convert(_MODES[channels]))
+                return pixels.reshape(*pixels.shape[:2], channels)
+        return tf.io.decode_image(encoded, channels, expand_animations=False).numpy()
     except Damaged:
         raise
-    except Exception as error:  # Pillow's readers raise many kinds
+    except Exception as error:  # Pillow and TensorFlow raise many kinds
         raise Damaged(str(error)) from error
-    return pixels.reshape(*pixels.shape[:2], channels)

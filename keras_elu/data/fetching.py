@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import queue
 import shutil
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,14 +28,17 @@ ARCHIVES = {
     "imagenette": ("imagenette2.tgz",),
     "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
 }
-HASHED = 2**30  # larger archives are checked by their size alone
+HASHED = 2**30  # bytes: of larger archives only the size is checked
+PATIENCE = 8  # seconds for the first answer of a server
+ELSEWHERE = "https://storage.googleapis.com"  # of sets without known addresses
 
 
 class NotFound(ValueError):
-    """A data set that is not where it was looked for, or cannot be prepared from what is there."""
+    """A data set is missing, or cannot be prepared from the files at hand."""
 
 
 def folder(manual_dir: str | os.PathLike) -> pathlib.Path:
+    """Returns an existing `manual_dir`; raises `NotFound` otherwise."""
     folder = path("manual_dir", manual_dir)
     if not folder.is_dir():
         raise NotFound(
@@ -43,21 +48,19 @@ def folder(manual_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def path(argument: str, path: str | os.PathLike) -> pathlib.Path:
+    """Returns a path with `~` expanded; raises `NotFound` if no file can have it."""
     try:
         path = pathlib.Path(path).expanduser()
         path.exists()
-    except (OSError, RuntimeError) as error:  # the name is too long, or of the home of nobody
+    except (OSError, RuntimeError) as error:  # too long a name, or ~ of an unknown user
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise NotFound(f"{argument} {path} cannot be used ({reason}); name another.") from None
     return path
 
 
 def archives(builder, manual: pathlib.Path) -> pathlib.Path:
-    """The folder, `manual` or inside it, with the original archives, once they are checked."""
-    infos = {
-        urllib.parse.urlparse(url).path.rpartition("/")[2]: info
-        for url, info in (builder.url_infos or {}).items()
-    }
+    """Returns the folder, `manual` or inside it, with the archives, after checking them."""
+    infos = _url_infos(builder)
     wanted = ARCHIVES.get(builder.name)
     folders = (manual, manual / builder.name)
     for folder in folders:
@@ -72,24 +75,43 @@ def archives(builder, manual: pathlib.Path) -> pathlib.Path:
             f"nor {folders[1]} holds {_ways(builder.name, infos)}."
         )
     for file in sorted(present):
-        path, info = folder / file, infos.get(file)
-        if info and (path.stat().st_size != info.size or not _matches(path, info.checksum)):
+        path = folder / file
+        if file in infos and not any(_matches(path, info) for info in infos[file]):
+            config = f"/{builder.builder_config.name}" if builder.builder_config else ""
             raise NotFound(
-                f"{path} is not the original archive of {builder.name} (its size or SHA-256 "
-                f"differs); fetch it again."
+                f"{path} is not the original archive of {builder.name}{config} (its size or "
+                f"SHA-256 differs); fetch it again."
             )
     return folder
 
 
-def _matches(path: pathlib.Path, checksum: str) -> bool:
-    if path.stat().st_size > HASHED:
+def _url_infos(builder) -> dict[str, list]:
+    """By file name, what is published of the archives, which several configurations may share.
+
+    If some addresses name the builder's configuration, only these count.
+    """
+    found = {}
+    for url, info in (builder.url_infos or {}).items():
+        found.setdefault(urllib.parse.urlparse(url).path.rpartition("/")[2], []).append((url, info))
+    config = builder.builder_config.name.lower() if builder.builder_config else None
+    result = {}
+    for file, published in found.items():
+        own = [info for url, info in published if config and config in url.lower()]
+        result[file] = own or [info for _, info in published]
+    return result
+
+
+def _matches(path: pathlib.Path, info) -> bool:
+    if path.stat().st_size != info.size:
+        return False
+    if info.size > HASHED:
         return True
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == checksum
+        return hashlib.file_digest(file, "sha256").hexdigest() == info.checksum
 
 
 def _ways(name: str, infos: dict) -> str:
-    """The files that a manual_dir should hold, in words."""
+    """Returns the files that a manual_dir should hold, in words."""
     files = ", ".join(ARCHIVES.get(name) or sorted(infos)[:4]) or "its archives"
     if name in cifar.FILES:
         files += f" or the extracted folder {cifar.FILES[name][0]}"
@@ -99,20 +121,15 @@ def _ways(name: str, infos: dict) -> str:
 
 
 def assert_reachable(builder, root: pathlib.Path) -> None:
-    """TFDS retries for minutes where there is no network, so one quick attempt comes first."""
+    """Raises `NotFound` if a download cannot begin: without a network, TFDS retries for minutes."""
     urls = list(builder.url_infos or ())
     reason = None
+    addresses = [url for url in urls if url.startswith("http")] or [ELSEWHERE]
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         reason = "its licence asks you to fetch it yourself"
-    elif urls and urls[0].startswith("http"):
-        request = urllib.request.Request(urls[0], method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=10).close()
-        except urllib.error.HTTPError:
-            pass  # the server is there
-        except OSError as error:
-            host = urllib.parse.urlparse(urls[0]).netloc
-            reason = f"{host} cannot be reached ({getattr(error, 'reason', error)})"
+    elif unreachable := _unreachable(addresses[0]):
+        host = urllib.parse.urlparse(addresses[0]).netloc
+        reason = f"{host} cannot be reached ({unreachable})"
     if reason:
         infos = [urllib.parse.urlparse(url).path.rpartition("/")[2] for url in urls]
         raise NotFound(
@@ -122,11 +139,33 @@ def assert_reachable(builder, root: pathlib.Path) -> None:
         )
 
 
-def prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
-    """Prepares aside, inside `root`, and renames; whatever goes wrong, nothing stays behind.
+def _unreachable(url: str) -> str:
+    """Why a server does not answer within `PATIENCE` seconds, or ""."""
+    answers = queue.SimpleQueue()
 
-    The downloads go aside too: MNIST and Fashion-MNIST share file names, and with one folder for
-    both TFDS can take one for the other.
+    def ask():
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+        except urllib.error.HTTPError:
+            pass  # the server is there
+        except OSError as error:
+            answers.put(str(getattr(error, "reason", error)))
+        answers.put("")
+
+    # The timeout is for each address of the host, and does not include looking up its name.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        return f"no answer in {PATIENCE} s"
+
+
+def prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
+    """Prepares in a temporary folder inside `root`, and renames it; a failure leaves nothing.
+
+    Downloads go there too: MNIST and Fashion-MNIST share file names, and in a shared folder TFDS
+    may confuse them.
     """
     import tensorflow_datasets as tfds
 
@@ -157,7 +196,7 @@ def prepare(builder, root: pathlib.Path, manual: pathlib.Path | None) -> None:
         try:
             pathlib.Path(worker.data_dir).replace(target)
         except OSError:
-            if not builder.is_prepared():  # otherwise another process was faster
+            if not builder.is_prepared():  # otherwise another process was first
                 raise
     except Exception as error:
         source = (
@@ -180,6 +219,6 @@ def _remove_empty(folders: list[pathlib.Path]) -> None:
 
 
 def sentence(error: Exception) -> str:
-    """An exception's first sentence, without the rest of what TFDS has to say."""
+    """Returns the first sentence of an exception, without TFDS's further advice."""
     line = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
     return line.partition(". ")[0].rstrip(" .:") + "."

@@ -12,6 +12,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from keras_elu import files
 from keras_elu.data import cifar, datasets, fetching, in_memory, streamed
 
 HELD_OUT = {
@@ -23,8 +24,8 @@ HELD_OUT = {
     "imagenette": 0,
     "imagenet2012": 0,
 }
-# How to train on what is not prepared and is no archive at hand.
-SOURCES = {
+# How to train on a data set that is not prepared.
+INSTRUCTIONS = {
     "mnist": "--dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER takes its "
     "four archives from FOLDER.",
     "cifar100": "--dataset cifar100 downloads it (170 MB), --dataset cifar100 --manual_dir FOLDER "
@@ -99,6 +100,7 @@ def load(
         if root == pathlib.Path(builder.data_dir):  # of a set that TFDS knows by its files alone
             root = root.parents[1]
         if not builder.is_prepared():
+            _assert_not_misplaced(name, data_dir)
             manual = None if manual_dir is None else fetching.folder(manual_dir)
             binary = manual and cifar.find(name, manual)
             if binary:
@@ -148,10 +150,12 @@ def _builder(name: str, data_dir: str | os.PathLike | None):
     try:
         return make(data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
-        raise _unknown(name, known) from None
+        pass
     except Exception as error:  # its name and what is prepared are TFDS's to judge, in many ways
         where = "" if data_dir is None else f" in {data_dir}"
         raise ValueError(f"TFDS refuses {name!r}{where}: {fetching.sentence(error)}") from None
+    _assert_not_misplaced(name, data_dir)
+    raise _unknown(name, known)
 
 
 def _unknown(name, known: list[str]) -> ValueError:
@@ -162,6 +166,41 @@ def _unknown(name, known: list[str]) -> ValueError:
         + f"; use one of {', '.join(names())}, any image-classification set of TFDS, or one that "
         "is prepared in data_dir."
     )
+
+
+def _assert_not_misplaced(name: str, data_dir: pathlib.Path | None) -> None:
+    """Raises `NotFound` if `data_dir` lies within a prepared set, or the set is unfinished."""
+    if data_dir is None:
+        return
+    folder = fetching.path("data_dir", data_dir).absolute()
+    base, _, _ = name.partition("/")[0].partition(":")
+    for pattern in ("", "*/", "*/*/"):
+        for info in folder.glob(f"{pattern}dataset_info.json"):
+            own = _json(info).get("name")
+            home = next((parent.parent for parent in info.parents if parent.name == own), folder)
+            if home in folder.parents:
+                raise fetching.NotFound(
+                    f"data_dir {data_dir} lies within the prepared data set {own}: name the folder "
+                    f"that holds data sets, {home}."
+                )
+            break
+    for unfinished in sorted((folder / base).glob("unfinished-*")):
+        raise fetching.NotFound(
+            f"{name} is unfinished in {unfinished}: run the same command of python -m "
+            "keras_elu.prepare again, to resume it."
+        )
+    for unfinished in sorted((folder / base).glob("**/*.incomplete*")):
+        raise fetching.NotFound(
+            f"{name} is unfinished in {unfinished}: TFDS was interrupted; remove that folder, so "
+            "that it is prepared again."
+        )
+
+
+def _json(path: pathlib.Path) -> dict:
+    try:
+        return files.read_object(path)
+    except ValueError:
+        return {}
 
 
 def _assert_classification(name: str, builder) -> None:
@@ -175,6 +214,19 @@ def _assert_classification(name: str, builder) -> None:
         raise ValueError(
             f"{name} is not an image-classification set; it has no image with a label."
         )
+    if label.num_classes is not None and label.num_classes < 2:
+        raise ValueError(f"{name} has a single class, and a classifier needs two; use another set.")
+    if image.np_dtype != np.uint8:
+        raise ValueError(
+            f"The images of {name} are {np.dtype(image.np_dtype).name}; only images of 8 bits a "
+            "channel, uint8, can be used."
+        )
+    channels = image.shape[-1]
+    if isinstance(image, tfds.features.Image) and channels not in (1, 3, 4):
+        raise ValueError(
+            f"The images of {name} have {channels or 'varying numbers of'} channels, which TFDS "
+            "itself cannot decode; only images with 1, 3 or 4 channels can be used."
+        )
 
 
 def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
@@ -187,22 +239,41 @@ def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
 
 
 def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
+    import tensorflow_datasets as tfds
+
     splits = builder.info.splits
     image, label = (builder.info.features[key] for key in ("image", "label"))
     test = "test" if "test" in splits and builder.name not in TEST_IS_VALIDATION else "validation"
-    missing = [split for split in ("train", test) if split not in splits]
-    if missing:
-        raise ValueError(f"{name} has no split to {'train' if 'train' in missing else 'test'} on.")
-    validation = "validation" if "validation" in splits else test
-    used = {"train": "train", "validation": validation, "test": test}
+    file_format = builder.info.file_format
+    if file_format and file_format != tfds.core.FileFormat.TFRECORD:
+        raise ValueError(
+            f"{name} is stored as {file_format.name}, and only TFRECORD can be read: run tfds "
+            f"convert_format --dataset_dir={builder.data_dir} --out_file_format=tfrecord."
+        )
+    if "train" not in splits or not splits["train"].num_examples:
+        raise ValueError(f"{name} has no split to train on.")
+    if test not in splits and not validation_examples:
+        raise ValueError(
+            f"{name} has no split to test on: hold out some of the training images, with "
+            "--validation_examples."
+        )
+    used = {"train": "train"}
+    if test in splits:
+        used |= {"validation": "validation" if "validation" in splits else test, "test": test}
     count = sum(splits[split].num_examples for split in set(used.values()))
     if None not in image.shape and count * math.prod(image.shape) <= MEMORY:
         arrays = {split: _arrays(builder, split) for split in set(used.values())}
         arrays = {split: arrays[of] for split, of in used.items()}
         return _in_memory(name, label.num_classes, arrays, root, validation_examples)
+    if not isinstance(image, tfds.features.Image) and None not in image.shape:
+        raise ValueError(
+            f"{name} is too large for memory, and its pixels are not stored as images; "
+            "only images, and pixels written by python -m keras_elu.prepare, can be streamed."
+        )
     kept = _kept(name, splits["train"].num_examples, validation_examples)
     if validation_examples:
-        used |= {"train": f"train[:{kept}]", "validation": f"train[{kept}:]"}
+        held_out = f"train[{kept}:]"
+        used = {"test": held_out} | used | {"train": f"train[:{kept}]", "validation": held_out}
     return streamed.Streamed(name, builder, used, mirror=builder.name not in NOT_MIRRORED)
 
 
@@ -227,9 +298,11 @@ def _arrays(builder, split: str) -> datasets.Arrays:
 def _in_memory(name, classes, arrays, root, validation_examples) -> datasets.Dataset:
     images, labels = arrays["train"]
     kept = _kept(name, len(labels), validation_examples)
-    splits = {"validation": arrays["test"], **arrays, "train": (images[:kept], labels[:kept])}
+    splits = {**arrays, "train": (images[:kept], labels[:kept])}
     if validation_examples:
         splits["validation"] = images[kept:], labels[kept:]
+    splits.setdefault("test", splits.get("validation"))
+    splits.setdefault("validation", splits["test"])
     base = name.partition("/")[0]
     return in_memory.InMemory(
         name, classes, splits, mirror=base not in NOT_MIRRORED, cache_dir=root / base

@@ -7,12 +7,12 @@ Reference:
 
 import contextlib
 import hashlib
-import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
+
+from keras_elu import files
 
 CONTRAST = 55.0
 REGULARISATION = 0.1
@@ -109,7 +109,9 @@ def fit_once(
     print(f"Fitting the whitening on {len(images):,} images, once for all runs.", flush=True)
     mean, matrix = fit(images)
     with contextlib.suppress(OSError):
-        _store(path, mean=mean, matrix=matrix, checksum=_checksum(key, mean, matrix))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.aside(path, shared=True) as aside:
+            np.savez(aside, mean=mean, matrix=matrix, checksum=_checksum(key, mean, matrix))
     return mean, matrix
 
 
@@ -118,15 +120,3 @@ def _checksum(key: "hashlib._Hash", mean: np.ndarray, matrix: np.ndarray) -> str
     checksum.update(np.ascontiguousarray(mean))
     checksum.update(np.ascontiguousarray(matrix))
     return checksum.hexdigest()
-
-
-def _store(path: pathlib.Path, **arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".incomplete")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)
-        pathlib.Path(aside).replace(path)
-    except BaseException:
-        pathlib.Path(aside).unlink(missing_ok=True)
-        raise

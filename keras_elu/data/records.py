@@ -5,11 +5,11 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 
+from keras_elu import files as keras_files
 from keras_elu import tfrecord
 
 _THREADS = 16  # that look for the records of files, which is waiting for the disk
@@ -89,8 +89,9 @@ def _offsets(files: list[str]) -> list[np.ndarray]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
         found = list(threads.map(_found, files, sizes))
     if all(complete for _, complete in found):
-        with contextlib.suppress(OSError):
-            _keep(kept, [offsets for offsets, _ in found])
+        with contextlib.suppress(OSError), keras_files.aside(kept, shared=True) as aside:
+            offsets = [offsets for offsets, _ in found]
+            np.savez(aside, offsets=np.concatenate(offsets), counts=list(map(len, offsets)))
     return [offsets for offsets, _ in found]
 
 
@@ -108,14 +109,3 @@ def _found(file: str, size: int) -> tuple[np.ndarray, bool]:
             offsets.append(offset)
             offset = end
     return np.array(offsets, np.int64), 0 < size == offset
-
-
-def _keep(path: pathlib.Path, offsets: list[np.ndarray]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as aside:
-        try:
-            np.savez(aside, offsets=np.concatenate(offsets), counts=list(map(len, offsets)))
-            aside.flush()
-            pathlib.Path(aside.name).replace(path)
-        except OSError:
-            pathlib.Path(aside.name).unlink(missing_ok=True)
-            raise

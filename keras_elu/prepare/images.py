@@ -1,18 +1,35 @@
 """One encoded image: whether it is intact, and how it is stored."""
 
+import functools
 import io
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import tensorflow as tf
 
 from keras_elu.data import jpeg
+from keras_elu.prepare import damage
 
 LONGEST = 65_500  # pixels of a side that libjpeg writes
+_FORMATS = ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+_EXIF_WITHIN = 2**17  # bytes at the beginning of a file: it follows at most one other segment
+_WITH_EXIF = (b"\x89PNG", b"RIFF")  # formats that keep EXIF elsewhere; Pillow turns TIFFs itself
+_UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels.swapaxes(0, 1)[:, ::-1],
+    7: lambda pixels: pixels.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda pixels: pixels.swapaxes(0, 1)[::-1],
+}
 
 
 class Prepared(NamedTuple):
@@ -20,8 +37,8 @@ class Prepared(NamedTuple):
 
     Attributes:
         image: A JPEG, or pixels (height, width, 3).
-        converted: What it was, "PNG" or "CMYK JPEG", where it had to be converted; or "".
-        warning: What libjpeg said of it, although all of it could be decoded; or "".
+        converted: Why it was converted, as "PNG" or "CMYK JPEG"; or "".
+        warning: What libjpeg remarked, although all of it could be decoded; or "".
     """
 
     image: bytes | np.ndarray
@@ -29,26 +46,30 @@ class Prepared(NamedTuple):
     warning: str
 
 
-def prepare(encoded: bytes, shorter: int | None = None, raw: bool = False) -> Prepared:
-    """Checks an image, and makes of it what is stored.
+def prepare(
+    encoded: bytes, shorter: int | None = None, raw: bool = False, upright: bool = True
+) -> Prepared:
+    """Checks an image, and converts it to what is stored.
 
-    An ordinary JPEG stays as it is, unless it is made smaller; another image becomes a JPEG of
-    quality 95 with its chroma in full, and a smaller one a JPEG of quality 90 with a quarter of
-    it. What kind an image is, its content says.
+    An ordinary JPEG is stored unchanged, unless it is resized or turned upright. Other images
+    become a JPEG of quality 95 with full chroma, resized ones a JPEG of quality 90 with subsampled
+    chroma. The content decides on the format, not the file name. Of an animation, the first picture
+    counts; transparency is dropped, as by TFDS.
 
-    TensorFlow's decoder has the last word on whether a file is intact. It refuses one that ends too
-    early, but where compressed data are missing or damaged in the middle it goes on, grey or
-    shifted, and libjpeg's note on stderr is all that tells: that refuses an image too, unless it
-    says that there were bytes to spare, as some cameras leave them. Damage that gives another valid
-    image, as five of six single bits do within the compressed data, no decoder can see.
+    TensorFlow decodes JPEG and PNG, and Pillow all else. A JPEG is also refused if libjpeg remarks
+    on missing data, or if `damage` finds that the picture is wrong. Extra bytes at the end, which
+    some cameras write, are only a warning.
 
     Args:
         encoded: The content of a file.
-        shorter: Pixels of the shorter side, 1 to 1024, where it is longer. None: as it is.
+        shorter: Length in pixels of the shorter side, 1 to 1024, of images that are larger. None:
+            images keep their size.
         raw: Whether to return pixels.
+        upright: Whether to turn an image upright as its EXIF orientation says. Otherwise an
+            orientation is a warning.
 
     Raises:
-        Damaged: If it is not a JPEG or PNG, is not whole, or claims more than 2**28 pixels.
+        Damaged: If it is not a picture, is not whole, or claims more than 2**28 pixels.
 
     Example:
 
@@ -62,42 +83,101 @@ def prepare(encoded: bytes, shorter: int | None = None, raw: bool = False) -> Pr
         ...
     keras_elu.data.jpeg.Damaged: it is truncated: the marker of its end is missing
     """
-    if encoded.startswith(b"\xff\xd8\xff"):
-        height, width, channels = jpeg.jpeg_shape(encoded)
-        converted = "CMYK JPEG" if channels == 4 else ""
-    elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
-        height, width = _png_shape(encoded)
-        converted = "PNG"
-    else:
-        raise jpeg.Damaged(
-            "it is neither a JPEG nor a PNG" if encoded else "it has 0 bytes, or is no file"
-        )
-    if height * width > jpeg.PIXELS:
-        raise jpeg.Damaged(f"it claims {width:,} x {height:,} pixels")
-    # Accurate as other libraries decode: the default differs from them by up to 22 of 255.
-    options = {} if converted == "PNG" else {"dct_method": "INTEGER_ACCURATE"}
-    function = tf.io.decode_png if converted == "PNG" else tf.io.decode_jpeg
-    tensor = tf.constant(encoded)  # TensorFlow starts here, which it comments on
-    pixels, said = _decode(lambda: function(tensor, channels=3, **options).numpy())
-    if jpeg.is_damage(said):
-        raise jpeg.Damaged(said)
+    pixels, converted, warning = _decoded(encoded)
+    orientation = _orientation(encoded)
+    if orientation != 1:
+        if upright:
+            pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
+            turned = f"turned upright by its EXIF orientation {orientation}"
+            converted = f"{converted}, {turned}" if converted else turned
+        else:
+            warning = warning or f"its EXIF orientation {orientation} is not applied"
     smaller = resize(pixels, shorter) if shorter else pixels
     if raw:
-        return Prepared(smaller, converted, said)
+        return Prepared(smaller, converted, warning)
     if smaller is not pixels:
         encoded = encode(smaller, quality=90, subsampling="4:2:0")
     elif converted:
         encoded = encode(pixels)
-    return Prepared(encoded, converted, said)
+    return Prepared(encoded, converted, warning)
+
+
+def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
+    """The pixels (height, width, 3), what was converted, and the decoder's warning."""
+    if encoded.startswith(b"\xff\xd8\xff"):
+        height, width, channels = jpeg.jpeg_shape(encoded)
+        kind = "CMYK JPEG" if channels == 4 else ""
+        # By default TensorFlow trades accuracy for speed, and is off by up to 22 of 255.
+        decode = functools.partial(tf.io.decode_jpeg, dct_method="INTEGER_ACCURATE")
+    elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+        height, width = _png_shape(encoded)
+        kind, decode = "PNG", tf.io.decode_png
+    elif encoded.startswith(b"RIFF") and len(encoded) < 8 + int.from_bytes(encoded[4:8], "little"):
+        raise jpeg.Damaged("it is truncated")  # libwebp would decode the rest as black
+    elif encoded:
+        return *_by_pillow(encoded), ""
+    else:
+        raise jpeg.Damaged("it has 0 bytes, or is no file")
+    if height * width > jpeg.PIXELS:
+        raise jpeg.Damaged(f"it claims {width:,} x {height:,} pixels")
+    tensor = tf.constant(encoded)  # TensorFlow starts here, with lines on stderr
+    pixels, said = _listened_to(lambda: decode(tensor, channels=3).numpy())
+    if jpeg.is_damage(said):
+        raise jpeg.Damaged(said)
+    if kind != "PNG":
+        damage.check(encoded, pixels, said)
+    return pixels, kind, said
+
+
+def _by_pillow(encoded: bytes) -> tuple[np.ndarray, str]:
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            PIL.Image.open(io.BytesIO(encoded), formats=_FORMATS) as image,
+        ):
+            if image.width * image.height > jpeg.PIXELS:
+                raise jpeg.Damaged(f"it claims {image.width:,} x {image.height:,} pixels")
+            count = getattr(image, "n_frames", 1)
+            kind = f"{image.format}, the first of {count} pictures" if count > 1 else image.format
+            if image.mode.startswith("I;16"):
+                grey = np.asarray(image).astype(np.uint16) >> 8
+                return np.repeat(grey.astype(np.uint8)[..., np.newaxis], 3, axis=-1), kind
+            if image.mode in ("I", "F"):
+                raise jpeg.Damaged(f"its pixels have 32 bits, in {image.format}")
+            return np.asarray(image.convert("RGB")), kind
+    except jpeg.Damaged:
+        raise
+    except PIL.UnidentifiedImageError:
+        raise jpeg.Damaged(
+            f"it is neither a JPEG nor a PNG, nor one of {', '.join(_FORMATS)}"
+        ) from None
+    except PIL.Image.DecompressionBombError as error:
+        raise jpeg.Damaged(f"it claims too many pixels ({error})") from None
+    except MemoryError:  # not the image's fault
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds
+        raise jpeg.Damaged(f"it cannot be decoded ({error})") from None
+
+
+def _orientation(encoded: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none."""
+    if b"Exif\0\0" not in encoded[:_EXIF_WITHIN] and not encoded.startswith(_WITH_EXIF):
+        return 1
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(encoded)) as image:
+            orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF is written by many, and often wrong
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def resize(pixels: np.ndarray, shorter: int) -> np.ndarray:
-    """Makes an image smaller, so that its shorter side has `shorter` pixels; never larger.
+    """Shrinks an image until its shorter side has `shorter` pixels; never enlarges it.
 
-    Lanczos, antialiased, after a reduction by a whole number that leaves at least three times the
-    pixels: on 336 photographs it gives the pixels of Lanczos alone, in 3.5 ms each. Bicubic is 45
-    dB from them and takes 2.6 ms, a box 34 dB and 1.2 ms; to decode at half the size, where that is
-    large enough, is 31 dB from them at worst, and saves nothing on most.
+    Antialiased Lanczos, after an integer reduction to at least three times the final size. On 336
+    photographs this gives the pixels of Lanczos alone, in 3.5 ms each. Bicubic takes 2.6 ms and is
+    45 dB away, a box filter 1.2 ms and 34 dB. Decoding at half the size is 31 dB away at worst,
+    and rarely saves time.
 
     Args:
         pixels: (height, width, 3), uint8.
@@ -145,16 +225,16 @@ def _png_shape(encoded: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _decode(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, str]:
-    """Returns the pixels, and the first line that libjpeg writes to stderr meanwhile."""
+def _listened_to(function: Callable[[], np.ndarray]) -> tuple[np.ndarray, str]:
+    """Returns the pixels, and the first line that libjpeg writes to stderr."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
-    os.set_blocking(writing, False)  # what does not fit into the pipe is lost, and not missed
+    os.set_blocking(writing, False)  # the first line fits
     stderr = os.dup(2)
     os.dup2(writing, 2)
     try:
         pixels, failed = function(), False
-    except tf.errors.ResourceExhaustedError as error:  # of memory, which is not the image's fault
+    except tf.errors.ResourceExhaustedError as error:  # out of memory, not the image's fault
         raise MemoryError(error.message) from error
     except tf.errors.OpError:
         pixels, failed = None, True

@@ -1,4 +1,4 @@
-"""Processes that write shards, and what becomes of them when they, or this one, are killed."""
+"""Processes that write shards, and end when this one does, even if it is killed."""
 
 import contextlib
 import multiprocessing
@@ -17,58 +17,58 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Failed(Exception):
-    """What keeps shards from being written; the message is a sentence."""
+    """Shards could not be written; the message is a sentence."""
 
 
-def run(count: int, jobs: list[shards.Shard], recipe: shards.Recipe) -> Iterator[int]:
-    """Writes shards, and yields numbers of images as they are done.
+def run(count: int, jobs: list[shards.Shard], output: shards.Output) -> Iterator[int]:
+    """Writes shards, and yields the numbers of images as they are done.
 
-    Processes that are still at work when this ends, however it does, are killed: at worst shards
-    that are begun are lost.
+    When this ends, for any reason, processes that are still working are killed. At worst the shards
+    that they had begun are lost.
 
     Args:
-        count: How many processes.
+        count: Number of processes.
         jobs: What to write.
-        recipe: Where and how.
+        output: Where and how.
 
     Raises:
         Failed: If a shard cannot be written, or a process dies.
     """
-    log = recipe.folder / shards.PROGRESS / "log"
+    log = output.folder / shards.PROGRESS / "log"
     waiting = iter(jobs)
-    with _started(min(count, len(jobs)), recipe, log) as processes:
+    with _started(min(count, len(jobs)), output, log) as processes:
         while processes:
             for pipe in multiprocessing.connection.wait(processes):
                 try:
-                    said = pipe.recv()
-                    if said is None:
+                    message = pipe.recv()
+                    if message is None:
                         job = next(waiting, None)
                         pipe.send(job)
                 except (EOFError, OSError):
                     raise Failed(_death(processes[pipe], log)) from None
-                if isinstance(said, str):
-                    raise Failed(said)
-                if said is not None:
-                    yield said
+                if isinstance(message, str):
+                    raise Failed(message)
+                if message is not None:
+                    yield message
                 elif job is None:
                     del processes[pipe]
 
 
 @contextlib.contextmanager
-def _started(count: int, recipe: shards.Recipe, log: pathlib.Path) -> Iterator[dict]:
-    """Processes by their pipes."""
+def _started(count: int, output: shards.Output, log: pathlib.Path) -> Iterator[dict]:
+    """Starts processes, and yields them by their pipes."""
     spawn = multiprocessing.get_context("spawn")
     processes, started = {}, []
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # theirs: this process has read it
-    resource_tracker.ensure_running()  # the first start would do it, and unblock the signals
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for them: this process has read it already
+    resource_tracker.ensure_running()  # otherwise the first start does, and unblocks the signals
     try:
-        # A terminal sends Ctrl-C to all, but it is this process that has an answer.
+        # A terminal sends Ctrl-C to all processes, but only this one handles it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            with _stderr_to(log):  # TensorFlow has eight lines to say in each
+            with _stderr_to(log):  # TensorFlow prints eight lines in each
                 for _ in range(count):
                     pipe, theirs = spawn.Pipe()
-                    process = spawn.Process(target=_work, args=(theirs, recipe), daemon=True)
+                    process = spawn.Process(target=_work, args=(theirs, output), daemon=True)
                     process.start()
                     started.append(process)
                     theirs.close()
@@ -99,25 +99,25 @@ def _death(process: multiprocessing.Process, log: pathlib.Path) -> str:
     code = process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     return (
-        f"A process {how}, as for want of memory ({log} has its last words): the same command "
-        "goes on."
+        f"A process {how}, possibly out of memory ({log} has its last lines): run the same command "
+        "to resume."
     )
 
 
-def _work(pipe: multiprocessing.connection.Connection, recipe: shards.Recipe) -> None:
-    """The body of a process: writes shards until it is sent None.
+def _work(pipe: multiprocessing.connection.Connection, output: shards.Output) -> None:
+    """The body of a process: writes shards until it receives None.
 
-    It sends None when it wants a shard, numbers of images that are done, and a sentence where the
+    It sends None to ask for a shard, numbers of images that are done, and a sentence when the
     operating system refuses something.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # once nobody listens, it dies of the next word
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # exit when the parent is gone
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     pipe.send(None)
     while shard := pipe.recv():
         try:
-            shards.write(shard, recipe, pipe.send)
+            shards.write(shard, output, pipe.send)
         except OSError as error:
             pipe.send(shards.explain(error))
         pipe.send(None)

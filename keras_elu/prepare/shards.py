@@ -1,4 +1,4 @@
-"""Shards of a prepared data set: TFRecord files that are complete or not there."""
+"""Shards of a prepared data set: TFRecord files that are complete or absent."""
 
 import errno
 import os
@@ -14,20 +14,27 @@ from keras_elu import files
 from keras_elu.data import jpeg
 from keras_elu.prepare import images, sources
 
-PROGRESS = "progress"  # the folder, inside the data set's, of all that goes when it is complete
-_EVERY = 0.25  # seconds between two words on progress
+PROGRESS = "progress"  # folder inside the data set's, removed when it is complete
+_EVERY = 0.25  # seconds between reports of progress
 
 
-class Recipe(NamedTuple):
-    """What all shards of a data set have in common."""
+class Output(NamedTuple):
+    """The data set that shards belong to: where it is written, and how.
+
+    Attributes:
+        folder: Where.
+        labels: The names of the classes.
+        shorter, raw, upright: As for `images.prepare`.
+    """
 
     folder: pathlib.Path
     labels: tuple[str, ...]
     shorter: int | None
     raw: bool
+    upright: bool = True
 
     def features(self):
-        """Returns the features, in terms of TFDS; those of its imagenet2012, unless raw."""
+        """Returns the features for TFDS: those of its imagenet2012, unless raw."""
         import tensorflow_datasets as tfds
 
         pixels = tfds.features.Tensor(shape=(None, None, 3), dtype=np.uint8, encoding="bytes")
@@ -41,41 +48,43 @@ class Recipe(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A file of a data set, and the images that belong into it."""
+    """The name of a file, and the images that it will hold."""
 
     name: str
     images: list[sources.Image]
 
 
 def write(
-    shard: Shard, recipe: Recipe, tell: Callable[[int], None] = lambda count: None
+    shard: Shard, output: Output, report: Callable[[int], None] = lambda count: None
 ) -> dict[str, Any]:
-    """Writes a shard and, as the last thing, what came of it, which is returned.
+    """Writes a shard, and then a record of the result, which is also returned.
 
     Equal images give equal bytes.
 
     Args:
         shard: What to write.
-        recipe: Where and how.
-        tell: Called now and then with a number of images that are done.
+        output: Where and how.
+        report: Called now and then with the number of images done since the last call.
 
     Returns:
-        `images` and `bytes` that were written, and with the file names `left_out`, `converted` and
-        `warnings`.
+        Numbers of `images` and `bytes` written, and lists of file names and reasons: `left_out`,
+        `converted` and `warnings`.
 
     Raises:
         OSError: If the disk is full, or an image cannot be read.
     """
     done = {"images": 0, "bytes": 0, "left_out": [], "converted": [], "warnings": []}
-    # A process whose parent was killed may for a moment write beside another.
-    aside = recipe.folder / PROGRESS / f"{os.getpid()}-{shard.name}"
-    told, since = time.monotonic(), 0
+    # Named after the process: one whose parent was killed may still be writing for a moment.
+    aside = output.folder / PROGRESS / f"{os.getpid()}-{shard.name}"
+    reported, since = time.monotonic(), 0
     try:
         with tf.io.TFRecordWriter(os.fspath(aside)) as writer:
             for image in shard.images:
-                file_name = f"{recipe.labels[image.label]}/{image.name}"
+                file_name = f"{output.labels[image.label]}/{image.name}"
                 try:
-                    prepared = images.prepare(image.read(), recipe.shorter, recipe.raw)
+                    prepared = images.prepare(
+                        image.read(), output.shorter, output.raw, output.upright
+                    )
                 except jpeg.Damaged as error:
                     done["left_out"].append([file_name, str(error)])
                 else:
@@ -86,40 +95,40 @@ def write(
                     if prepared.warning:
                         done["warnings"].append([file_name, prepared.warning])
                 since += 1
-                if time.monotonic() > told + _EVERY:
-                    tell(since)
-                    told, since = time.monotonic(), 0
+                if time.monotonic() > reported + _EVERY:
+                    report(since)
+                    reported, since = time.monotonic(), 0
     except tf.errors.ResourceExhaustedError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(aside)) from error
-    tell(since)
+    report(since)
     done["bytes"] = aside.stat().st_size
-    files.complete(aside, recipe.folder / shard.name)
-    files.write_json(_done(shard, recipe), done)
+    files.complete(aside, output.folder / shard.name)
+    files.write_json(_done(shard, output), done)
     return done
 
 
-def read_done(shard: Shard, recipe: Recipe) -> dict[str, Any]:
-    """Returns what `write` has returned; nothing if the shard is not complete."""
-    done = files.read_json(_done(shard, recipe))
-    path = recipe.folder / shard.name
+def read_done(shard: Shard, output: Output) -> dict[str, Any]:
+    """Returns what `write` returned; `{}` if the shard is not complete."""
+    done = files.read_json(_done(shard, output))
+    path = output.folder / shard.name
     return done if done and path.exists() and path.stat().st_size == done["bytes"] else {}
 
 
 def explain(error: OSError) -> str:
-    """Returns a sentence on what ends the work.
+    """Returns a sentence about an error that ends the work.
 
     Example:
 
     >>> explain(FileNotFoundError(2, "No such file or directory", "a.tar"))
-    'a.tar: No such file or directory. Once that is put right, the same command goes on.'
+    'a.tar: No such file or directory. Fix that, and run the same command to resume.'
     """
-    return f"{error.filename}: {error.strerror}. Once that is put right, the same command goes on."
+    return f"{error.filename}: {error.strerror}. Fix that, and run the same command to resume."
 
 
 def record(image: bytes | np.ndarray, label: int, name: str) -> bytes:
-    """Returns a record with the features of a recipe, as TFDS reads it.
+    """Returns a serialised example with the features of an output, as TFDS reads it.
 
-    Written by hand, as TFDS takes a second to import, and leaves their order to chance.
+    TFDS itself takes a second to import, and writes the features in random order.
     """
     values = {
         "file_name": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
@@ -136,5 +145,5 @@ def record(image: bytes | np.ndarray, label: int, name: str) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _done(shard: Shard, recipe: Recipe) -> pathlib.Path:
-    return recipe.folder / PROGRESS / f"{shard.name}.json"
+def _done(shard: Shard, output: Output) -> pathlib.Path:
+    return output.folder / PROGRESS / f"{shard.name}.json"

@@ -1,22 +1,10 @@
-"""What there is to prepare: the images of a folder or of tars, of which nothing is extracted."""
+"""The pictures of a folder or of tar archives, found without extracting anything."""
 
-import functools
 import hashlib
-import os
 import pathlib
-import re
-import stat
-import tarfile
-from collections.abc import Iterator
 from typing import NamedTuple
 
-IMAGENET = "imagenet2012"
-FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
-TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
-SUFFIXES = (".jpeg", ".jpg", ".png")
-_NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
-
-Found = dict[str, list[tuple[str, str, int, int]]]  # by class: (name, path, offset, size)
+from keras_elu.prepare import archives, search
 
 
 class Image(NamedTuple):
@@ -37,7 +25,7 @@ class Image(NamedTuple):
         >>> Image("file", offset=5, size=5, label=0, name="a.jpg").read()
         b'bytes'
         """
-        if not self.size:  # it may be no file at all, and never let go who opens it
+        if not self.size:  # possibly a pipe, which would block
             return b""
         with pathlib.Path(self.path).open("rb") as file:
             file.seek(self.offset)
@@ -45,7 +33,7 @@ class Image(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The images of a split, in the order in which they are written, and where they are from."""
+    """The images of a split, in the order in which they are written, and where they come from."""
 
     origin: pathlib.Path
     images: list[Image]
@@ -53,32 +41,42 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """All that a folder holds.
+    """The content of a folder.
 
-    `labels` are the names of the classes, in the order of their numbers; `digest` is another
-    where names, classes or sizes of images are others.
+    Attributes:
+        labels: The names of the classes, in the order of their numbers.
+        splits: The images, by split.
+        digest: Changes with the names, classes and sizes of the images.
+        left_out: Names of pictures that are not used, and why.
+        ignored: Names of other files and folders that are not used, and why.
     """
 
     labels: tuple[str, ...]
     splits: dict[str, Split]
     digest: str
+    left_out: list[tuple[str, str]]
+    ignored: list[tuple[str, str]]
 
 
 def find(folder: pathlib.Path, name: str) -> Source:
     """Finds the images of a data set.
 
+    A split is a folder `train`, `val` (or `valid`, `validation`) or `test`, in any case, in
+    `folder` or a few folders below it. It holds a folder for each class, and all pictures below
+    that belong to the class; or pictures, and a table of labels. Without splits, folders of classes
+    are training images. What cannot be used is listed in the result.
+
     The order of the images in a split is pseudo-random, and a function of their names and classes:
-    tars and folders of the same images give the same.
+    tars and folders of the same images give the same order.
 
     Args:
-        folder: A folder with the original tars of ImageNet, or with the folders `train`, `val` or
-            `validation`, and `test`, which hold a folder a class; of ImageNet's, the validation
-            images may lie side by side.
-        name: `imagenet2012`, whose labels are those of TFDS; another set's are its classes, sorted.
+        folder: A folder with the original tars of ImageNet, or with folders of images.
+        name: `imagenet2012`, with the labels of TFDS and validation images whose names tell their
+            classes; or another name, with classes in sorted order.
 
     Raises:
-        ValueError: If there are no images, or their classes are not known.
-        OSError: If the folder cannot be read.
+        ValueError: If there are no images, or a class is unknown.
+        OSError: If a folder cannot be read.
 
     Example:
 
@@ -88,15 +86,13 @@ def find(folder: pathlib.Path, name: str) -> Source:
     >>> find(pathlib.Path("source"), "my_set").splits["train"].classes
     {'ape': 1}
     """
-    found, origins = {}, {}
-    for split in FOLDERS if name != IMAGENET else TARS:
-        origin = _origin(folder, split, name)
-        if origin:
-            origins[split], found[split] = origin, _images(origin, split, name)
+    found_by = search.Search(folder, name)
+    found_by.run()
+    found, origins = found_by.found, found_by.origins
     if not any(images for classes in found.values() for images in classes.values()):
         wanted = "train/CLASS/*.JPEG and val/CLASS/*.JPEG"
-        if name == IMAGENET:
-            wanted = f"{TARS['train']} and {TARS['validation']}, or {wanted}"
+        if name == archives.IMAGENET:
+            wanted = f"{archives.TARS['train']} and {archives.TARS['validation']}, or {wanted}"
         raise ValueError(f"{folder} holds no images: it must hold {wanted}.")
     labels = _labels(found, origins, name)
     numbers = {label: number for number, label in enumerate(labels)}
@@ -105,7 +101,7 @@ def find(folder: pathlib.Path, name: str) -> Source:
         keyed = []
         for label, images in classes.items():
             for file_name, *place in images:
-                file_name = os.fsencode(file_name).decode(errors="replace")
+                file_name = search.text(file_name)
                 key = hashlib.blake2b(f"{label}/{file_name}".encode(), digest_size=8).digest()
                 keyed.append((key, Image(*place, numbers[label], file_name)))
         keyed.sort(key=lambda item: (item[0], item[1].label, item[1].name))
@@ -113,124 +109,73 @@ def find(folder: pathlib.Path, name: str) -> Source:
             digest.update(b"%b %b %d\n" % (split.encode(), key, image.size))
         counts = {label: len(images) for label, images in sorted(classes.items())}
         splits[split] = Split(origins[split], [image for _, image in keyed], counts)
-    return Source(labels, splits, digest.hexdigest())
+    return Source(labels, splits, digest.hexdigest(), found_by.left_out, found_by.ignored)
 
 
-def _origin(folder: pathlib.Path, split: str, name: str) -> pathlib.Path | None:
-    """The tar or the folder of a split; the tar where there are both, as it is surely whole."""
-    if name == IMAGENET and (folder / TARS[split]).is_file():
-        return folder / TARS[split]
-    folders = [folder / name for name in FOLDERS[split] if (folder / name).is_dir()]
-    if len(folders) > 1:
-        raise ValueError(f"There are both {folders[0]} and {folders[1]}: leave one of them.")
-    return folders[0] if folders else None
+def check(source: Source, folder: pathlib.Path) -> None:
+    """Checks that a model can be trained and evaluated on a source.
+
+    Raises:
+        ValueError: With one sentence, if it cannot.
+    """
+    with_images = {split for split, of in source.splits.items() if of.images}
+    if "train" not in with_images:
+        raise ValueError(f"{folder} holds no training images: put them into {folder}/train/CLASS.")
+    if len(source.labels) < 2:
+        raise ValueError(
+            f"{source.splits['train'].origin} holds a single class, {source.labels[0]}, and a "
+            "classifier needs two: if its folders are the classes, name that folder as SOURCE."
+        )
+    if len(with_images) == 1:
+        raise ValueError(
+            f"{folder} holds no images to evaluate on, neither in val/CLASS nor in test/CLASS: "
+            "--validation_examples N holds out N of the training images."
+        )
 
 
-def _images(origin: pathlib.Path, split: str, name: str) -> Found:
-    if origin.is_dir():
-        with os.scandir(origin) as entries:
-            folders = [e for e in entries if e.is_dir() and not e.name.startswith(".")]
-        flat = list(_files(origin))
-        if flat and folders:
-            raise ValueError(
-                f"{origin} holds both images and folders: move {flat[0][0]} to where it belongs."
-            )
-        if flat and split == "validation" and name == IMAGENET:
-            return _by_number(origin, flat)
-        if not folders:
-            raise ValueError(f"{origin} holds no folders: it must hold one for each class.")
-        return {folder.name: list(_files(folder.path)) for folder in folders}
-    if split == "validation":
-        return _by_number(origin, _members(origin))
-    classes = {}
-    for file_name, _, start, size in _members(origin, (".tar",)):
-        members = _members(origin, SUFFIXES, start, start + size)
-        classes[file_name.removesuffix(".tar")] = list(members)
-    return classes
+def hold_out(source: Source, count: int) -> Source:
+    """Moves the last `count` training images, which are in pseudo-random order, to validation.
 
+    Raises:
+        ValueError: If there is a validation split, or nothing would be left to train on.
+    """
+    if source.splits.get("validation", Split(pathlib.Path(), [], {})).images:
+        raise ValueError(
+            "--validation_examples holds out training images, but SOURCE has validation images in "
+            f"{source.splits['validation'].origin}: leave it out."
+        )
+    whole = source.splits.get("train", Split(pathlib.Path(), [], {}))
+    if count >= len(whole.images):
+        raise ValueError(
+            f"--validation_examples is {count:,}, but SOURCE has {len(whole.images):,} training "
+            "images: hold out fewer."
+        )
 
-def _files(folder: str | os.PathLike) -> Iterator[tuple[str, str, int, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:  # a link to nowhere
-                    yield entry.name, entry.path, 0, 0
-                    continue
-                if not stat.S_ISDIR(status.st_mode):
-                    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                    yield entry.name, entry.path, 0, size
+    def part(images: list[Image]) -> Split:
+        classes = dict.fromkeys(whole.classes, 0)
+        for image in images:
+            classes[source.labels[image.label]] += 1
+        return Split(whole.origin, images, {label: n for label, n in classes.items() if n})
 
-
-def _members(
-    path: pathlib.Path,
-    suffixes: tuple[str, ...] = SUFFIXES,
-    start: int = 0,
-    end: int | None = None,
-) -> list[tuple[str, str, int, int]]:
-    """The files of the tar that lies from `start` to `end` in a file, by its headers alone."""
-    end = path.stat().st_size if end is None else end
-    found = {}  # of two members of one name the last counts, as when they are extracted
-    try:
-        if start == end:
-            return []
-        with path.open("rb") as file:
-            file.seek(start)
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    if member.offset >= end:  # that of the tar around it: the end is not marked
-                        return list(found.values())
-                    if member.offset_data + member.size > end:
-                        raise tarfile.ReadError(f"{member.name} is not whole")
-                    name = member.name.rpartition("/")[2]
-                    if member.isfile() and name.lower().endswith(suffixes):
-                        found[name] = name, str(path), member.offset_data, member.size
-                file.seek(tar.offset)
-                if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes it for the end
-                    raise tarfile.ReadError(f"there is no header at byte {tar.offset}")
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is damaged ({error}): fetch it again.") from None
-    return list(found.values())
-
-
-def _by_number(origin: pathlib.Path, images: list[tuple[str, str, int, int]]) -> Found:
-    """ImageNet's validation images, whose names hold their places in a list of labels."""
-    labels = _lines("validation_labels.txt")
-    classes = {}
-    for image in images:
-        numbered = _NUMBERED.fullmatch(image[0])
-        if not numbered or not 1 <= int(numbered[1]) <= len(labels):
-            raise ValueError(
-                f"{origin} holds {image[0]}, whose label is not known: its name must be "
-                "ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG, or it must lie in a "
-                "folder of its class."
-            )
-        classes.setdefault(labels[int(numbered[1]) - 1], []).append(image)
-    return classes
+    held = {"train": part(whole.images[:-count]), "validation": part(whole.images[-count:])}
+    return source._replace(
+        splits={**held, **{k: v for k, v in source.splits.items() if k == "test"}}
+    )
 
 
 def _labels(
-    found: dict[str, Found], origins: dict[str, pathlib.Path], name: str
+    found: dict[str, archives.Found], origins: dict[str, pathlib.Path], name: str
 ) -> tuple[str, ...]:
     first = next(iter(found))
-    labels = _lines("labels.txt") if name == IMAGENET else tuple(sorted(found[first]))
-    of = (
-        f"the 1,000 of {name}, as {labels[0]}" if name == IMAGENET else f"those of {origins[first]}"
-    )
+    is_imagenet = name == archives.IMAGENET
+    labels = archives.lines("labels.txt") if is_imagenet else tuple(sorted(found[first]))
+    known = f"the 1,000 of {name}, as {labels[0]}" if is_imagenet else f"those of {origins[first]}"
     for split, classes in found.items():
         for label in classes:
             if not label.isprintable() or label != label.strip():
                 raise ValueError(f"{label!r} in {origins[split]} cannot be the name of a class.")
             if label not in labels:
                 raise ValueError(
-                    f"{label} in {origins[split]} is not a known class: the classes are {of}."
+                    f"{label} in {origins[split]} is not a known class: the classes are {known}."
                 )
     return labels
-
-
-@functools.cache
-def _lines(file: str) -> tuple[str, ...]:
-    import tensorflow_datasets as tfds
-
-    return tuple(tfds.core.tfds_path(f"datasets/imagenet2012/{file}").read_text().split())

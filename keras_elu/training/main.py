@@ -94,7 +94,7 @@ def _warn_of_digits(run: Run, wanted: str) -> None:
     rule = "*" * 100
     images = f"{sum(run.dataset.examples.values()):,} EMBEDDED DIGITS"
     print(f"{rule}\n{wanted} is not prepared here: THIS RUN USES THE {images} INSTEAD.")
-    print(f"To use {wanted}: {data.SOURCES[wanted]}\n{rule}", flush=True)
+    print(f"To use {wanted}: {data.INSTRUCTIONS[wanted]}\n{rule}", flush=True)
 
 
 def _print_result(result: dict[str, Any], folder: pathlib.Path) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -90,7 +89,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
-                self._locked = lock(self.path, "--run_dir")
+                self._locked = lock(self.path / "lock", f"--run_dir {self.path}")
             self._write("config.json", self.config)
             self._write("environment.json", environment.describe())
         except OSError as error:
@@ -112,8 +111,7 @@ class RunFolder:
         (self.path / "lock").unlink(missing_ok=True)
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        with aside(self.path / name) as path:
-            path.write_text(json.dumps(_finite(values), indent=2) + "\n", encoding="utf-8")
+        files.write_json(self.path / name, _finite(values))
 
 
 def _is_content(path: pathlib.Path) -> bool:

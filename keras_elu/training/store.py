@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 import sys
@@ -13,6 +12,8 @@ import zipfile
 from typing import Any
 
 import numpy as np
+
+from keras_elu import files
 
 FORMAT = 1
 SECONDS_WITHOUT_SAVING = 1800  # that a run goes on for although nothing can be written
@@ -127,11 +128,8 @@ class Store:
                 hashing = _Hashing(file)
                 text = json.dumps({"format": FORMAT, "step": checkpoint.step} | checkpoint.state)
                 np.savez(hashing, state=np.array(text), **checkpoint.arrays)
-                file.flush()
-                os.fsync(file.fileno())
             digest = hashing.hash.hexdigest()[:16]
-            unfinished.replace(self._folder / f"step-{checkpoint.step:08}-{digest}.npz")
-            _sync(self._folder)
+            files.complete(unfinished, self._folder / f"step-{checkpoint.step:08}-{digest}.npz")
         except OSError as error:
             unfinished.unlink(missing_ok=True)
             if self._failing_since is None:
@@ -173,15 +171,6 @@ class _Hashing:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _sync(folder: pathlib.Path) -> None:
-    """Brings the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: pathlib.Path) -> Checkpoint | None:

@@ -45,8 +45,7 @@ def run_name(trial: str, number: int) -> str:
 
 def write(trials: pathlib.Path, trial: str, outcome: Outcome) -> None:
     """Writes the outcome of a trial."""
-    with files.aside(trials / f"{trial}.json") as path:
-        path.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n", encoding="utf-8")
+    files.write_json(trials / f"{trial}.json", dataclasses.asdict(outcome))
 
 
 def read(trials: pathlib.Path, trial: str) -> Outcome | None:

@@ -1,7 +1,6 @@
 """Results of a search: a table, a picture, and the best configuration."""
 
 import csv
-import json
 import math
 import pathlib
 import types
@@ -34,8 +33,7 @@ def write(
     best, _ = outcomes.best(found, direction, epochs)
     _table(folder / "trials.csv", found, configs)
     if best is not None:
-        with files.aside(folder / "best.json") as path:
-            path.write_text(json.dumps(configs[best], indent=2) + "\n", encoding="utf-8")
+        files.write_json(folder / "best.json", configs[best])
     config = {trial: _config(recipe, c) for trial, c in configs.items() if c is not None}
     figure = picture(config, found, best, objective, direction)
     with files.aside(folder / "schedules.png") as path:

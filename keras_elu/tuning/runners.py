@@ -6,7 +6,6 @@ The memory of a process is free again when it ends, so that a search does not gr
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import signal
@@ -19,7 +18,7 @@ from collections.abc import Callable
 
 import keras_tuner
 
-from keras_elu import commands
+from keras_elu import commands, files
 from keras_elu.tuning import machines, oracles, outcomes, shares, tuner_internals
 
 _TRIAL = pathlib.Path(__file__).with_name("trial.py")
@@ -221,17 +220,11 @@ class TrialRunner(threading.Thread):
 
     def _is_free(self, trial, run: str) -> bool:
         """Whether no process has the folder of the run; that of a slow runner may still have it."""
-        path = self._trials / run / "lock"
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-        except FileNotFoundError:
+        if not files.is_locked(self._trials / run / "lock"):
             return True
-        except BlockingIOError:
-            self._oracle.update_trial(trial.trial_id, {}, step=0)
-            time.sleep(oracles.HEARTBEAT)
-            return False
+        self._oracle.update_trial(trial.trial_id, {}, step=0)
+        time.sleep(oracles.HEARTBEAT)
+        return False
 
     def _log(self, trial) -> pathlib.Path:
         return self._trials / f"{trial.trial_id}.log"

@@ -183,9 +183,8 @@ class Search:
             return
         try:
             (self.folder / "trials").mkdir(parents=True, exist_ok=True)
-            self._lock = files.lock(self.folder, "--run_dir")
-            with files.aside(self.folder / "search.json") as path:
-                path.write_text(json.dumps(self._identity, indent=2) + "\n", encoding="utf-8")
+            self._lock = files.lock(self.folder / "lock", f"--run_dir {self.folder}")
+            files.write_json(self.folder / "search.json", self._identity)
             hparams.describe(self.folder / "trials", self._hp, self._search_config.objective)
         except OSError as error:
             raise ValueError(

@@ -9,14 +9,18 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
+import types
 
+import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
 from keras_elu import data
-from keras_elu.data import cifar, fetching
+from keras_elu.data import cifar, crops, decoding, fetching
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 real_data = pytest.mark.skipif(REAL is None, reason="KERAS_ELU_DATA is not set")
@@ -338,3 +342,245 @@ def test_cifar10_prepared_by_tfds_is_in_the_order_of_the_binary_files(tmp_path, 
         for (x, y), (x_binary, y_binary) in zip(*pairs, strict=True):
             np.testing.assert_array_equal(x, x_binary)
             np.testing.assert_array_equal(y, y_binary)
+
+
+def published(content):
+    digest = hashlib.sha256(content).hexdigest()
+    return tfds.core.download.checksums.UrlInfo(len(content), digest, "images.npz")
+
+
+@pytest.mark.parametrize(
+    ("config", "content", "accepted"),
+    [
+        ("bangla", b"bangla's", True),
+        ("telugu", b"telugu's", True),
+        ("bangla", b"telugu's", False),
+        ("telugu", b"bangla's", False),
+        ("plain", b"bangla's", True),  # no address names it
+        ("plain", b"telugu's", True),
+        ("plain", b"no one's", False),
+    ],
+)
+def test_archives_belong_to_a_configuration(config, content, accepted, tmp_path):
+    addresses = {
+        f"https://example.org/{name}-numerals/images.npz": published(f"{name}'s".encode())
+        for name in ("bangla", "telugu")
+    }
+    builder = types.SimpleNamespace(
+        name="archived",
+        url_infos=addresses,
+        builder_config=types.SimpleNamespace(name=config),
+        MANUAL_DOWNLOAD_INSTRUCTIONS=None,
+        data_dir_root=tmp_path,
+    )
+    (tmp_path / "images.npz").write_bytes(content)
+    if accepted:
+        assert fetching.archives(builder, tmp_path) == tmp_path
+    else:
+        with pytest.raises(data.NotFound, match=f"not the original archive of archived/{config}"):
+            fetching.archives(builder, tmp_path)
+
+
+def write_set(folder, name, features, examples, file_format="tfrecord"):
+    """A data set of TFDS with the same examples in each of its splits, as TFDS writes it."""
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            known = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=known)
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples() for split in examples}
+
+        def _generate_examples(self):
+            yield from enumerate(next(iter(examples.values())))
+
+    Builder.name = name
+    Builder(data_dir=folder, file_format=file_format).download_and_prepare()
+
+
+def pictures(channels, dtype=np.uint8, size=None):
+    dice = np.random.default_rng(channels or 0)
+    sizes = [size or (20 + 3 * i, 24) for i in range(6)]
+    top = 256 if dtype == np.uint8 else 65536
+    shapes = [(*size, channels) for size in sizes]
+    return [dice.integers(0, top, shape).astype(dtype) for shape in shapes]
+
+
+LABELS = {"label": tfds.features.ClassLabel(num_classes=3)}
+BOTH = ("train", "test")
+
+
+def write_pictures(folder, name, image, held, labels=None, splits=BOTH, **options):
+    examples = [{"image": x, "label": i % 2} for i, x in enumerate(held)]
+    features = {"image": image, **(labels or LABELS)}
+    write_set(folder, name, features, dict.fromkeys(splits, examples), **options)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("size", [None, (16, 16)])
+def test_pixels_are_those_of_tfds_itself(channels, size, tmp_path):
+    image = tfds.features.Image(shape=(*(size or (None, None)), channels), encoding_format="png")
+    write_pictures(tmp_path, "pictures", image, pictures(channels, size=size))
+    dataset = data.load("pictures", data_dir=tmp_path)
+    assert dataset.image_shape[-1] == channels
+    builder = tfds.builder("pictures", data_dir=tmp_path)
+    theirs = list(tfds.as_numpy(builder.as_dataset(split="test")))
+    side = size[0] if size else 20
+    pipeline = dataset.evaluation("test", 1, image_size=side, preprocess="none")
+    for (ours, _), example in zip(pipeline, theirs, strict=True):
+        top, left, height, width = (
+            (0, 0, 16, 16) if size else crops.central(*example["image"].shape[:2])
+        )
+        crop = example["image"][top : top + height, left : left + width].astype(np.float32)
+        wanted = cv2.resize(crop, (side, side), interpolation=cv2.INTER_LINEAR)
+        wanted = wanted.reshape(side, side, channels)
+        assert np.abs(ours[0].numpy().astype(float) - wanted).max() <= 1
+    next(iter(dataset.training(4, image_size=16)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("I;16", 1), ("P", 3), ("LA", 1), ("RGBA", 3), ("RGB", 1), ("L", 3)]
+)
+def test_any_png_is_decoded_as_by_tfds(mode, channels):
+    pixels = pictures(3, size=(20, 24))[0]
+    image = (
+        PIL.Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 99)
+        if mode == "I;16"
+        else PIL.Image.fromarray(pixels).convert(mode)
+    )
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    feature = tfds.features.Image(shape=(None, None, channels))
+    theirs = feature.decode_example(file.getvalue()).numpy()
+    np.testing.assert_array_equal(decoding._any(file.getvalue(), channels), theirs)
+
+
+REFUSED = {
+    "16 bits": (
+        lambda: tfds.features.Image(shape=(None, None, 1), dtype=np.uint16, encoding_format="png"),
+        pictures(1, np.uint16),
+        {},
+        "The images of pictures are uint16; only images of 8 bits",
+    ),
+    "16 bits in memory": (
+        lambda: tfds.features.Image(shape=(16, 16, 1), dtype=np.uint16, encoding_format="png"),
+        pictures(1, np.uint16, size=(16, 16)),
+        {},
+        "The images of pictures are uint16; only images of 8 bits",
+    ),
+    "ArrayRecord": (
+        lambda: tfds.features.Image(shape=(None, None, 3)),
+        pictures(3),
+        {"file_format": "array_record"},
+        "pictures is stored as ARRAY_RECORD, and only TFRECORD can be read: run tfds convert",
+    ),
+    "ArrayRecord in memory": (
+        lambda: tfds.features.Image(shape=(16, 16, 3)),
+        pictures(3, size=(16, 16)),
+        {"file_format": "array_record"},
+        "pictures is stored as ARRAY_RECORD, and only TFRECORD can be read: run tfds convert",
+    ),
+    "Parquet": (
+        lambda: tfds.features.Image(shape=(None, None, 3)),
+        pictures(3),
+        {"file_format": "parquet"},
+        "pictures is stored as PARQUET, and only TFRECORD can be read: run tfds convert",
+    ),
+    "a single class": (
+        lambda: tfds.features.Image(shape=(None, None, 3)),
+        pictures(3)[:1],
+        {"labels": {"label": tfds.features.ClassLabel(num_classes=1)}},
+        "pictures has a single class, and a classifier needs two",
+    ),
+    "nothing to test on": (
+        lambda: tfds.features.Image(shape=(None, None, 3)),
+        pictures(3),
+        {"splits": ("train",)},
+        "no split to test on: hold out some of the training images, with --validation_examples",
+    ),
+    "nothing to train on": (
+        lambda: tfds.features.Image(shape=(None, None, 3)),
+        pictures(3),
+        {"splits": ("test",)},
+        "pictures has no split to train on",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_set_that_cannot_be_read_is_refused_by_name_before_training(case, tmp_path):
+    image, held, options, message = REFUSED[case]
+    write_pictures(tmp_path, "pictures", image(), held, **options)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        data.load("pictures", data_dir=tmp_path)
+    sentence(caught)
+
+
+@pytest.mark.parametrize("size", [None, (16, 16)])
+def test_held_out_training_images_stand_for_missing_splits(size, tmp_path):
+    image = tfds.features.Image(shape=(*(size or (None, None)), 3))
+    write_pictures(tmp_path, "pictures", image, pictures(3, size=size), splits=("train",))
+    dataset = data.load("pictures", data_dir=tmp_path, validation_examples=2)
+    assert dataset.examples == {"train": 4, "validation": 2, "test": 2}
+    one, other = (
+        next(iter(dataset.evaluation(s, 2, image_size=16)))[0] for s in ("validation", "test")
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("below", ["digits", "digits/1.0.0"])
+def test_a_data_dir_within_a_set_is_named_as_that(below, tmp_path):
+    data.load("digits", data_dir=tmp_path)
+    for name in ("digits", "mnist"):
+        with pytest.raises(
+            data.NotFound, match="lies within the prepared data set digits"
+        ) as caught:
+            data.load(name, data_dir=tmp_path / below)
+        assert sentence(caught).endswith(f"name the folder that holds data sets, {tmp_path}.")
+    assert [p.name for p in tmp_path.iterdir()] == ["digits"]
+
+
+def test_an_unfinished_set_is_named_as_that(tmp_path):
+    (tmp_path / "my_set" / "unfinished-1.0.0").mkdir(parents=True)
+    (tmp_path / "other" / "1.0.0.incompleteABC").mkdir(parents=True)
+    for name, advice in {
+        "my_set": "keras_elu.prepare again",
+        "other": "remove that folder",
+    }.items():
+        with pytest.raises(data.NotFound, match=f"{name} is unfinished in .*{advice}") as caught:
+            data.load(name, data_dir=tmp_path)
+        sentence(caught)
+
+
+def test_home_is_expanded(tmp_path, monkeypatch, made_up_cifar):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data.load("digits", data_dir="~/sets").examples["test"] == 360
+    assert data.is_prepared("digits", "~/sets")
+    assert (tmp_path / "sets" / "digits").is_dir()
+    folder = made_up_cifar["cifar10"].relative_to(tmp_path)
+    loaded = data.load(
+        "cifar10", data_dir="~/none", manual_dir=f"~/{folder}", validation_examples=1
+    )
+    assert loaded.examples["train"] == 9
+
+
+def test_a_network_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never.wait())
+    monkeypatch.setattr(fetching, "PATIENCE", 0.1)
+    try:
+        with pytest.raises(data.NotFound, match=r"cannot be reached \(no answer in 0.1 s\)"):
+            data.load("cifar10", data_dir=tmp_path)
+    finally:
+        never.set()
+
+
+def test_a_set_without_known_addresses_is_refused_without_a_network_too(tmp_path):
+    builder = types.SimpleNamespace(
+        name="unknown", url_infos=None, MANUAL_DOWNLOAD_INSTRUCTIONS=None
+    )
+    with pytest.raises(data.NotFound, match=r"storage\.googleapis\.com cannot be reached"):
+        fetching.assert_reachable(builder, tmp_path)

@@ -45,7 +45,7 @@ def write(folder, name, images, raw=False):
     """A prepared TFDS data set of encoded images, or of pixels, whose labels are their numbers."""
     folder = folder / name / "1.0.0"
     folder.mkdir(parents=True)
-    recipe = shards.Recipe(folder, tuple(f"class {i:03}" for i in range(len(images))), None, raw)
+    output = shards.Output(folder, tuple(f"class {i:03}" for i in range(len(images))), None, raw)
     parts = np.array_split(np.arange(len(images)), 3)
     for number, part in enumerate(parts):
         path = folder / f"{name}-train.tfrecord-{number:05}-of-00003"
@@ -55,7 +55,7 @@ def write(folder, name, images, raw=False):
     lengths = [len(part) for part in parts]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=recipe.features(),
+        features=output.features(),
         split_infos=[tfds.core.SplitInfo("train", lengths, 0)],
         filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
     )

@@ -46,10 +46,10 @@ def test_where_they_begin_is_kept_for_the_next_time(files):
 
 
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(files, monkeypatch):
-    def refuse(**_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("keras_elu.files.aside", refuse)
     assert Records(files, [(0, 5), (0, 5)]).read(9) == HELD[1][4]
     assert sorted(files[0].parent.iterdir()) == files
 

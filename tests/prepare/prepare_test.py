@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from keras_elu import data
 from keras_elu.data import jpeg
 from keras_elu.prepare import __main__ as prepare
-from keras_elu.prepare import images, processes, shards, sources
+from keras_elu.prepare import archives, images, plan, processes, shards, sources
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 # The published ground truth of the first validation images: 65, 970, 230, 809, 516.
@@ -133,10 +133,10 @@ def add(tar, name, encoded):
 @pytest.fixture(scope="module")
 def tars(content, tmp_path_factory):
     root = tmp_path_factory.mktemp("tars")
-    with tarfile.open(root / sources.TARS["validation"], "w") as tar:
+    with tarfile.open(root / archives.TARS["validation"], "w") as tar:
         for (_, name), encoded in reversed(content["validation"].items()):
             add(tar, name, encoded)
-    with tarfile.open(root / sources.TARS["train"], "w") as tar:
+    with tarfile.open(root / archives.TARS["train"], "w") as tar:
         for label in reversed(CLASSES):
             buffer = io.BytesIO()
             with tarfile.open(fileobj=buffer, mode="w") as inner:
@@ -147,10 +147,10 @@ def tars(content, tmp_path_factory):
     return root
 
 
-def here(count, jobs, recipe):
+def here(count, jobs, output):
     """`workers.run` without processes, where what they write is of interest."""
     for job in jobs:
-        shards.write(job, recipe)
+        shards.write(job, output)
         yield len(job.images)
 
 
@@ -166,7 +166,7 @@ def prepared(without_processes, folders, tmp_path_factory):
     """A folder with imagenet2012, imagenet2012_256 and imagenet2012_256_raw."""
     data_dir = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "SHARD", 700_000)
+        patch.setattr(plan, "SHARD", 700_000)
         for options in ([], ["--resize", "256"], ["--resize", "256", "--raw"]):
             assert prepare.main([str(folders), str(data_dir), *options]) == 0
     return data_dir
@@ -204,7 +204,7 @@ def error_of(capfd):
 @pytest.mark.slow
 def test_tars_by_two_processes_and_folders_by_none_give_equal_bytes(tars, prepared, tmp_path):
     code = (
-        "from keras_elu.prepare import __main__ as prepare; prepare.SHARD = 700_000; "
+        "from keras_elu.prepare import __main__ as prepare, plan; plan.SHARD = 700_000; "
         "prepare.command()"
     )
     command = [sys.executable, "-c", code, tars, tmp_path, "--processes", "2"]
@@ -366,7 +366,7 @@ def test_a_large_image_is_reduced_first_and_stays_close():
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_record_is_the_one_that_tfds_writes(raw, tmp_path, photographs):
-    features = shards.Recipe(tmp_path, ("a", "b"), 256, raw).features()
+    features = shards.Output(tmp_path, ("a", "b"), 256, raw).features()
     image = pixels_of(photographs[0])[:5] if raw else photographs[0]
     theirs = features.serialize_example({"image": image, "label": 1, "file_name": "é.jpg"})
     ours = shards.record(image, 1, "é.jpg")
@@ -390,8 +390,8 @@ def test_what_preparing_costs_is_what_the_help_says(prepared):
     if not REAL:
         pytest.skip("KERAS_ELU_DATA is not set")
     for name, each in {
-        "imagenet2012_256": prepare.RESIZED,
-        "imagenet2012_256_raw": prepare.RAW,
+        "imagenet2012_256": plan.RESIZED,
+        "imagenet2012_256_raw": plan.RAW,
     }.items():
         info = tfds.builder(name, data_dir=prepared).info
         measured = info.dataset_size / sum(s.num_examples for s in info.splits.values())
@@ -448,6 +448,8 @@ def test_damaged_files_are_reported_and_no_good_one_is_lost(
     for i, photograph in enumerate(photographs):
         after = b"\xff\xd8\xff\xe0 left over" if i % 2 else b""
         (tmp_path / "train" / "good" / f"{i}.jpg").write_bytes(photograph + after)
+    (tmp_path / "val" / "good").mkdir(parents=True)
+    (tmp_path / "val" / "good" / "a.jpg").write_bytes(photographs[0])
     (tmp_path / "train" / "good" / "notes.txt").write_text("no image, nor meant as one")
     (tmp_path / "train" / "bad" / "nowhere.jpg").symlink_to("nowhere")
     os.mkfifo(tmp_path / "train" / "bad" / "pipe.jpg")
@@ -466,6 +468,9 @@ def test_damaged_files_are_reported_and_no_good_one_is_lost(
     assert f"{len(left_out):,} left out" in out
     assert out.count("train/bad/") == 10
     assert f"and {len(left_out) - 10:,} more" in out
+    ignored = report(tmp_path / "d", "my_set", "1.0.0")["ignored"]
+    assert ignored == [{"file": "train/good/notes.txt", "reason": "no picture"}]
+    assert "train/good/notes.txt: no picture" in out
 
 
 def test_bytes_to_spare_are_a_warning_and_missing_ones_a_fault(photographs):
@@ -518,45 +523,60 @@ def test_a_set_of_ones_own_has_its_classes_sorted_and_its_test_split(
 def test_a_split_without_any_intact_image_is_not_there(
     without_processes, photographs, tmp_path, capfd
 ):
-    for split, encoded in {"train": photographs[0], "val": b"text"}.items():
-        (tmp_path / split / "ape").mkdir(parents=True)
-        (tmp_path / split / "ape" / "a.jpg").write_bytes(encoded)
+    contents = {"train": photographs[0], "val": b"text", "test": photographs[1]}
+    for split, encoded in contents.items():
+        for label in ("ape", "bee"):
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / "a.jpg").write_bytes(encoded)
     arguments = [str(tmp_path), str(tmp_path / "data"), "--name", "my_set"]
     assert prepare.main(arguments) == 0
-    assert list(tfds.builder("my_set", data_dir=tmp_path / "data").info.splits) == ["train"]
-    (tmp_path / "train" / "ape" / "a.jpg").write_bytes(b"text")
-    shutil.rmtree(tmp_path / "data")
-    assert prepare.main(arguments) == 1
-    assert "No image is intact" in error_of(capfd)
+    splits = tfds.builder("my_set", data_dir=tmp_path / "data").info.splits
+    assert sorted(splits) == ["test", "train"]
+    for broken, message in (
+        ("test", "No image to evaluate on is intact"),
+        ("train", "No image is intact"),
+    ):
+        for label in ("ape", "bee"):
+            (tmp_path / broken / label / "a.jpg").write_bytes(b"text")
+        shutil.rmtree(tmp_path / "data")
+        assert prepare.main(arguments) == 1
+        captured = capfd.readouterr()
+        assert message in captured.err
+        assert f"{broken}/bee/a.jpg: it is neither" in captured.out
+        assert not (tmp_path / "data" / "my_set" / "1.0.0").exists()
 
 
 def test_a_shard_may_lose_all_its_images(without_processes, photographs, tmp_path, monkeypatch):
     (tmp_path / "train" / "ape").mkdir(parents=True)
     for i in range(6):
         (tmp_path / "train" / "ape" / f"{i}.jpg").write_bytes(photographs[0] if i == 3 else b"bad")
-    monkeypatch.setattr(prepare, "SHARD", 1)
+    for split in ("train", "val"):
+        (tmp_path / split / "bee").mkdir(parents=True)
+        (tmp_path / split / "bee" / "b.jpg").write_bytes(photographs[1])
+    monkeypatch.setattr(plan, "SHARD", 1)
     assert prepare.main([str(tmp_path), str(tmp_path / "d"), "--name", "my_set"]) == 0
-    assert len(files(tmp_path / "d" / "my_set" / "1.0.0")) == 6
-    assert list(records("my_set", tmp_path / "d", "train")) == [("ape", "3.jpg")]
+    assert len(files(tmp_path / "d" / "my_set" / "1.0.0")) == 7 + 1
+    found = list(records("my_set", tmp_path / "d", "train"))
+    assert sorted(found) == [("ape", "3.jpg"), ("bee", "b.jpg")]
 
 
 def test_shards_are_as_many_as_the_sizes_ask_for(tmp_path):
-    recipe = shards.Recipe(tmp_path, ("a",), None, False)
+    output = shards.Output(tmp_path, ("a",), None, False)
 
-    def plan(name, count, size, recipe=recipe):
+    def number(name, count, size, output=output):
         images_ = [sources.Image("file", 0, size, 0, str(i)) for i in range(count)]
-        found = prepare._spread(name, images_, recipe)
+        found = plan._spread(name, images_, output)
         assert [image for shard in found for image in shard.images] == images_
         assert max(len(s.images) for s in found) - min(len(s.images) for s in found) <= 1
         assert found[-1].name == f"{name}.tfrecord-{len(found) - 1:05d}-of-{len(found):05d}"
         return len(found)
 
-    assert plan("a_1-train", 3, 1) == 1
-    assert plan("a_1-train", 1280, 1_000_000) == 11
-    assert plan("a_1-train", 3, 10**9) == 3
-    assert plan("a_1-train", 5000, 10**9) == 1024
-    assert plan("a_1-validation", 5000, 10**9) == 128
-    assert plan("a_1-train", 50_000, 10**6, recipe._replace(shorter=256)) == 12
+    assert number("a_1-train", 3, 1) == 1
+    assert number("a_1-train", 1280, 1_000_000) == 11
+    assert number("a_1-train", 3, 10**9) == 3
+    assert number("a_1-train", 5000, 10**9) == 1024
+    assert number("a_1-validation", 5000, 10**9) == 128
+    assert number("a_1-train", 50_000, 10**6, output._replace(shorter=256)) == 12
 
 
 def plain_tar(files):
@@ -571,7 +591,7 @@ def plain_tar(files):
 
 def test_a_tar_within_a_tar_needs_no_mark_of_its_end(tmp_path):
     inner = {f"{c}.tar": plain_tar({f"./{c}_1.JPEG": c.encode().ljust(512)}) for c in CLASSES}
-    (tmp_path / sources.TARS["train"]).write_bytes(plain_tar(inner))
+    (tmp_path / archives.TARS["train"]).write_bytes(plain_tar(inner))
     source = sources.find(tmp_path, "imagenet2012")
     assert source.splits["train"].classes == dict.fromkeys(CLASSES, 1)
     for image in source.splits["train"].images:
@@ -579,7 +599,7 @@ def test_a_tar_within_a_tar_needs_no_mark_of_its_end(tmp_path):
 
 
 def test_a_tar_that_is_not_whole_is_refused(tars, tmp_path, capfd):
-    whole = (tars / sources.TARS["train"]).read_bytes()
+    whole = (tars / archives.TARS["train"]).read_bytes()
     inner = plain_tar({f"{CLASSES[0]}_{i}.JPEG": bytes(512) for i in range(3)})
     broken = {
         "cut": whole[: len(whole) * 2 // 3],
@@ -591,7 +611,7 @@ def test_a_tar_that_is_not_whole_is_refused(tars, tmp_path, capfd):
     for name, content in broken.items():
         folder = tmp_path / name
         folder.mkdir()
-        (folder / sources.TARS["train"]).write_bytes(content)
+        (folder / archives.TARS["train"]).write_bytes(content)
         assert prepare.main([str(folder), str(tmp_path / "data")]) == 2, name
         assert ("is damaged" in error_of(capfd)) == (name != "empty"), name
     assert not (tmp_path / "data").exists()
@@ -623,7 +643,31 @@ WRONG = {
     "a number too high": (["{high}", "{tmp}/data"], "50001.JPEG, whose label"),
     "flat folders": (["{flat}", "{tmp}/data", "--name", "my_set"], "holds no folders"),
     "two of validation": (["{two}", "{tmp}/data"], "leave one of them"),
-    "images beside folders": (["{mixed}", "{tmp}/data"], "both images and folders"),
+    "no training images": (["{untrained}", "{tmp}/data"], "untrained holds no training images"),
+    "nothing to evaluate on": (
+        ["{untested}", "{tmp}/data", "--name", "my_set"],
+        "untested holds no images to evaluate on, .* --validation_examples N holds out",
+    ),
+    "all held out": (
+        ["{untested}", "{tmp}/data", "--name", "my_set", "--validation_examples", "2"],
+        "--validation_examples is 2, but SOURCE has 2 training images: hold out fewer",
+    ),
+    "none held out": (
+        ["{untested}", "{tmp}/data", "--validation_examples", "0"],
+        "--validation_examples must be a positive number, not 0",
+    ),
+    "held out twice": (
+        ["{good}", "{tmp}/data", "--validation_examples", "1"],
+        "has validation images in .*val: leave it out",
+    ),
+    "a single class": (
+        ["{single}", "{tmp}/data", "--name", "my_set"],
+        "train holds a single class, only, and a classifier needs two",
+    ),
+    "two data sets": (
+        ["{several}", "{tmp}/data", "--name", "my_set"],
+        "several holds several data sets, .*one and .*two: name one",
+    ),
     "a class of two lines": (["{lines}", "{tmp}/data", "--name", "my_set"], "cannot be the name"),
 }
 
@@ -642,8 +686,12 @@ def test_a_wrong_command_line_gets_one_sentence(case, folders, tmp_path, capfd):
         "flat/train/a.jpg",
         f"two/val/{label}/a.jpg",
         f"two/validation/{label}/a.jpg",
-        f"mixed/val/{label}/a.jpg",
-        "mixed/val/ILSVRC2012_val_00000001.JPEG",
+        f"untrained/val/{label}/a.jpg",
+        "untested/train/a/a.jpg",
+        "untested/train/b/b.jpg",
+        "single/train/only/a.jpg",
+        "single/val/only/a.jpg",
+        *(f"several/{set_}/train/{label}/a.jpg" for set_ in ("one", "two") for label in "ab"),
         "lines/train/a\nb/a.jpg",
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -688,7 +736,7 @@ def test_another_source_or_set_is_refused(without_processes, folders, tars, tmp_
     capfd.readouterr()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert prepare.main([str(folders), str(tmp_path)]) == 0
-    assert f"is complete, from {folders}: nothing is done" in capfd.readouterr().out
+    assert f"is complete, from {folders}: nothing to do" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -696,8 +744,8 @@ def test_another_source_or_set_is_refused(without_processes, folders, tars, tmp_
 
 SERVER = """
 import os, sys
-from keras_elu.prepare import __main__ as prepare
-prepare.SHARD = 30_000
+from keras_elu.prepare import __main__ as prepare, plan
+plan.SHARD = 30_000
 for line in sys.stdin:
     log, *arguments = line.rstrip("\\n").split("\\t")
     child = os.fork()
@@ -776,7 +824,7 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
             os.kill(pid, signal.SIGTERM)
             assert server.end() == os.EX_TEMPFAIL
             assert time.monotonic() - since < 2
-            assert "SIGTERM: stopped. The same command goes on" in server.log.read_text()
+            assert "SIGTERM: stopped. Run the same command to resume" in server.log.read_text()
         else:
             os.kill(pid, signal.SIGKILL)
             assert server.end() == -signal.SIGKILL
@@ -786,7 +834,7 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
         seen = complete()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*tfrecord*")}
     monkeypatch.setattr(processes, "run", here)  # which starts sooner
-    monkeypatch.setattr(prepare, "SHARD", 30_000)
+    monkeypatch.setattr(plan, "SHARD", 30_000)
     assert prepare.main([*map(str, command)]) == 0
     written = tmp_path / "imagenet2012" / "5.1.0"
     finished = {path.name.removesuffix(".json") for path in seen}
@@ -828,7 +876,7 @@ def test_a_process_that_dies_ends_it(server, folders, tmp_path):
     assert server.end() == 1
     text = server.log.read_text()
     assert "error: A process was killed by SIGKILL" in text
-    assert "the same command goes on" in text
+    assert "run the same command to resume" in text
     assert "Traceback" not in text
 
 
@@ -852,11 +900,11 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(server, folders, small_disk,
     assert server.end() == 1
     text = server.log.read_text()
     assert "No space left on device" in text
-    assert "the same command goes on" in text
+    assert "run the same command to resume" in text
     assert "Traceback" not in text
     other.unlink()
     monkeypatch.setattr(processes, "run", here)
-    monkeypatch.setattr(prepare, "SHARD", 30_000)
+    monkeypatch.setattr(plan, "SHARD", 30_000)
     assert prepare.main([str(folders), str(small_disk), "--resize", "128"]) == 0
     assert len(records("imagenet2012_128", small_disk, "validation")) == 5
 
@@ -866,7 +914,7 @@ def test_help_says_what_each_choice_costs(capfd):
         prepare.main(["--help"])
     assert ended.value.code == 0
     text = " ".join(capfd.readouterr().out.split())
-    for each in (prepare.ORIGINAL, prepare.RESIZED, prepare.RAW):
+    for each in (plan.ORIGINAL, plan.RESIZED, plan.RAW):
         assert f"{each:,}" in text
     for flag in ("--name", "--resize", "--raw", "--processes"):
         assert flag in text

@@ -1,0 +1,224 @@
+"""Layouts of folders that people have, described by the names and contents of their files."""
+
+import pathlib
+import unicodedata
+
+import pytest
+
+from keras_elu.prepare import sources
+
+TRAIN = ["train/a/1.jpg", "train/b/1.jpg"]
+
+
+def make(folder, names):
+    """Creates files; a text after `=` is their content."""
+    for name in names:
+        name, _, content = name.partition("=")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content or "picture")
+    return folder
+
+
+def found(folder, name="my_set"):
+    """Numbers of images by split and class."""
+    source = sources.find(folder, name)
+    sources.check(source, folder)
+    return {split: of.classes for split, of in source.splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        *(("validation", name) for name in ("val", "valid", "validation", "Val", "VALID")),
+        *(("test", name) for name in ("test", "Test", "TEST", "testing")),
+    ],
+)
+@pytest.mark.parametrize("train", ["train", "Train", "TRAIN", "training"])
+def test_splits_have_their_usual_names_in_any_case(split, name, train, tmp_path):
+    make(tmp_path, [f"{train}/a/1.jpg", f"{train}/b/1.jpg", f"{name}/b/2.jpg"])
+    assert found(tmp_path) == {"train": {"a": 1, "b": 1}, split: {"b": 1}}
+
+
+BOTH = {"train": {"a": 1, "b": 1}, "validation": {"a": 1, "b": 1}}
+BOXES = "1.JPEG\tb\t0\t32\t44\t62\n2.JPEG\ta\t1\t2\t3\t4\n"
+LAYOUTS = {
+    "tiny-ImageNet as downloaded": [
+        *("train/a/images/a_0.JPEG", "train/a/a_boxes.txt=a_0.JPEG\t1\t2\t3\t4"),
+        *("train/b/images/b_0.JPEG", "train/b/b_boxes.txt=b_0.JPEG\t1\t2\t3\t4"),
+        *("val/images/1.JPEG", "val/images/2.JPEG", f"val/val_annotations.txt={BOXES}"),
+        *("test/images/test_0.JPEG", "test/images/test_1.JPEG", "wnids.txt=a\nb", "words.txt=a\tx"),
+    ],
+    "tiny-ImageNet rearranged": [
+        *("train/a/images/a_0.JPEG", "train/b/images/b_0.JPEG"),
+        *("val/a/2.JPEG", "val/b/images/1.JPEG", f"val/val_annotations.txt={BOXES}"),
+        *("val/images/.keep", "test/images/test_0.JPEG"),
+    ],
+    "Roboflow's folders": [
+        *TRAIN,
+        *("valid/a/1.jpg", "valid/b/1.jpg", "README.roboflow.txt", "README.dataset.txt"),
+    ],
+    "Roboflow's table": [
+        *("train/1.jpg", "train/2.jpg", "valid/3.jpg", "valid/4.jpg"),
+        "train/_classes.csv=filename, a, b\n1.jpg, 0, 1\n2.jpg, 1, 0\n",
+        "valid/_classes.csv=filename, a, b\n3.jpg, 0, 1\n4.jpg, 1, 0\n",
+    ],
+    "Kaggle's table of ids": [
+        *("train/x1.jpg", "train/x2.jpg", "val/x3.jpg", "val/x4.jpg", "test/x5.jpg"),
+        *("labels.csv=id,breed\nx1,a\nx2,b\nx3,a\nx4,b\n", "sample_submission.csv=id,a,b\nx5,0,0"),
+    ],
+    "Kaggle's tables of splits": [
+        *("train/x1.png", "train/x2.png", "valid/x3.png", "valid/x4.png"),
+        "train.csv=image,size,label\nx1.png,9,a\nx2.png,9,b\n",
+        "valid_labels.csv=path,class\nvalid/x3.png,b\nvalid/x4.png,a\n",
+    ],
+    "Kaggle's archive in an archive": [
+        *(f"chest/{name}" for name in [*TRAIN, "val/a/1.jpg", "val/b/1.jpg"]),
+        *(f"chest/chest/{name}" for name in TRAIN),
+        *("__MACOSX/chest/train/a/._1.jpg", "chest/__MACOSX/train/a/._1.jpg"),
+    ],
+    "a folder twice": [
+        *("train/train/a/1.jpg", "train/train/b/1.jpg", "val/val/a/1.jpg", "val/val/b/1.jpg"),
+    ],
+    "folders below the classes": [
+        *("train/a/x/y/1.jpg", "train/b/z/1.jpg", "val/a/1.jpg", "val/b/images/1.jpg"),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_that_people_have_are_prepared_as_they_are(layout, tmp_path):
+    assert found(make(tmp_path, LAYOUTS[layout])) == BOTH
+
+
+def test_labels_of_tables_are_those_of_the_pictures(tmp_path):
+    for layout in ("tiny-ImageNet as downloaded", "Kaggle's tables of splits", "Roboflow's table"):
+        folder = make(tmp_path / layout, LAYOUTS[layout])
+        source = sources.find(folder, "my_set")
+        wanted = {"1.JPEG": "b", "2.JPEG": "a", "x3.png": "b", "x4.png": "a", "3.jpg": "b"}
+        wanted |= {"4.jpg": "a"}
+        for image in source.splits["validation"].images:
+            assert source.labels[image.label] == wanted[image.name]
+            assert pathlib.Path(image.path).name == image.name
+
+
+def test_pictures_without_splits_are_all_for_training(tmp_path):
+    for layout in (["cat/1.jpg", "dog/1.jpg"], ["101/cat/1.jpg", "101/dog/1.jpg"]):
+        folder = make(tmp_path / str(len(layout[0])), layout)
+        source = sources.find(folder, "my_set")
+        assert {s: of.classes for s, of in source.splits.items()} == {"train": {"cat": 1, "dog": 1}}
+        with pytest.raises(ValueError, match="--validation_examples N holds out N"):
+            sources.check(source, folder)
+    trains = make(tmp_path / "vehicles", ["train/1.jpg", "bus/1.jpg"])
+    assert sources.find(trains, "my_set").labels == ("bus", "train")
+
+
+def test_held_out_images_are_the_last_and_no_image_is_lost(tmp_path):
+    make(tmp_path, [f"train/{label}/{i}.jpg" for label in "ab" for i in range(10)])
+    whole = sources.find(tmp_path, "my_set")
+    held = sources.hold_out(whole, 6)
+    sources.check(held, tmp_path)
+    parts = [held.splits[split].images for split in ("train", "validation")]
+    assert [len(part) for part in parts] == [14, 6]
+    assert parts[0] + parts[1] == whole.splits["train"].images
+    assert sum(held.splits["validation"].classes.values()) == 6
+    assert held.splits["validation"].classes.keys() == {"a", "b"}
+
+
+IGNORED = {
+    "__MACOSX/train/a/._1.jpg": ("__MACOSX", "a folder of the operating system"),
+    "train/@eaDir/x.jpg/SYNOPHOTO.jpg": ("train/@eaDir", "a folder of the operating system"),
+    "train/a/@eaDir/1.jpg/SYNOPHOTO.jpg": ("train/a/@eaDir", "a folder of the operating system"),
+    "train/.ipynb_checkpoints/1.jpg": (
+        "train/.ipynb_checkpoints",
+        "a folder of the operating system",
+    ),
+    "train/a/._1.jpg": ("train/a/._1.jpg", "a hidden file"),
+    "train/a/Thumbs.db": ("train/a/Thumbs.db", "a hidden file"),
+    "train/a/notes.txt": ("train/a/notes.txt", "no picture"),
+    "train/a/below/notes": ("train/a/below/notes", "no picture"),
+    "extra/c/1.jpg": ("extra", "no split of the set"),
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_is_ignored_is_named_with_its_reason(name, tmp_path):
+    make(tmp_path, [*TRAIN, "val/a/1.jpg", f"{name}=text"])
+    source = sources.find(tmp_path, "my_set")
+    assert source.ignored == [IGNORED[name]]
+    assert source.left_out == []
+    assert found(tmp_path) == {"train": {"a": 1, "b": 1}, "validation": {"a": 1}}
+
+
+def test_a_folder_without_pictures_is_no_class(tmp_path):
+    make(tmp_path, [*TRAIN, "train/c/notes.txt=text", "val/a/1.jpg"])
+    source = sources.find(tmp_path, "my_set")
+    assert source.labels == ("a", "b")
+    assert ("train/c", "holds no pictures") in source.ignored
+
+
+def test_pictures_without_a_label_are_left_out_and_do_not_stop_the_rest(tmp_path):
+    make(tmp_path, [*TRAIN, "train/stray.jpg", "val/a/1.jpg", "test/1.jpg", "test/2.jpg"])
+    source = sources.find(tmp_path, "my_set")
+    assert source.left_out == [
+        ("train/stray.jpg", "no label: it lies in no folder of a class"),
+        ("test", "its 2 pictures lie in no folder of a class"),
+    ]
+    assert found(tmp_path) == {"train": {"a": 1, "b": 1}, "validation": {"a": 1}}
+
+
+def test_a_picture_that_its_table_does_not_name_is_left_out(tmp_path):
+    names = ["train/1.jpg", "train/2.jpg", "train/3.jpg", "val/1.jpg"]
+    make(tmp_path, [*names, "labels.csv=id,label\n1,a\n2,b\n"])
+    source = sources.find(tmp_path, "my_set")
+    reason = "no label: it lies in no folder of a class, not even in labels.csv"
+    assert source.left_out == [("train/3.jpg", reason)]
+
+
+def test_names_in_both_forms_of_unicode_are_one_class(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    make(tmp_path, [f"train/{decomposed}/1.jpg", "train/b/1.jpg", f"val/{composed}/1.jpg"])
+    assert found(tmp_path) == {"train": {composed: 1, "b": 1}, "validation": {composed: 1}}
+
+
+def test_a_picture_is_known_by_its_content_where_its_name_says_nothing(tmp_path):
+    contents = {
+        "jpeg": b"\xff\xd8\xff\xe0 etc",
+        "png.download": b"\x89PNG\r\n\x1a\n",
+        "gif_large": b"GIF89a and so on",
+        "webp": b"RIFF\0\0\0\0WEBPVP8 ",
+    }
+    make(tmp_path, [*TRAIN, "val/a/1.jpg", "train/a/BMW.txt=BM is no bitmap here"])
+    for name, content in contents.items():
+        (tmp_path / "train" / "a" / name).write_bytes(content)
+    source = sources.find(tmp_path, "my_set")
+    names = {image.name for image in source.splits["train"].images if image.label == 0}
+    assert names == {"1.jpg", *contents}
+    assert source.ignored == [("train/a/BMW.txt", "no picture")]
+
+
+def test_a_link_to_a_folder_around_it_ends(tmp_path):
+    make(tmp_path, [*TRAIN, "val/a/1.jpg"])
+    (tmp_path / "train" / "a" / "loop").symlink_to(tmp_path / "train" / "a")
+    source = sources.find(tmp_path, "my_set")
+    assert source.splits["train"].classes == {"a": 1, "b": 1}
+    assert source.ignored == [("train/a/loop", "a link to a folder around it")]
+
+
+def test_kaggles_imagenet_is_found_where_it_lies(tmp_path):
+    inside = "ILSVRC/Data/CLS-LOC"
+    make(
+        tmp_path,
+        [
+            f"{inside}/train/n01440764/n01440764_1.JPEG",
+            f"{inside}/val/ILSVRC2012_val_00000001.JPEG",
+            f"{inside}/test/ILSVRC2012_test_00000001.JPEG",
+            "ILSVRC/Annotations/CLS-LOC/train/n01440764/n01440764_1.xml=<annotation>",
+            "LOC_val_solution.csv=ImageId,PredictionString\n",
+        ],
+    )
+    assert found(tmp_path, "imagenet2012") == {
+        "train": {"n01440764": 1},
+        "validation": {"n01751748": 1},  # the published label of the first validation image
+    }
