@@ -1,4 +1,4 @@
-"""The ELU family, and the activations that the paper compares it with."""
+"""The ELU family and the activations that the paper compares it with."""
 
 from keras_elu.layers.activations import get
 from keras_elu.layers.elu import ELU

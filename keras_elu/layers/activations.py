@@ -1,4 +1,4 @@
-"""Activations by name, class or object, as the model factories take them."""
+"""Activations by name, class, object or function."""
 
 import functools
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _MAKERS: dict[str, Callable[[], keras.layers.Layer]] = {
 
 
 def get(activation) -> Callable[[], keras.layers.Layer]:
-    """Returns a function without arguments that makes a new activation layer at every call.
+    """Returns a function of no arguments that makes a new activation layer at every call.
 
     Args:
         activation: A name ("elu", "parametric_elu", "shifted_relu", "relu", "leaky_relu" with the
@@ -38,7 +38,7 @@ def get(activation) -> Callable[[], keras.layers.Layer]:
 
     Example:
 
-    >>> [layer() .__class__.__name__ for layer in (get("elu"), get(ELU), get(ELU(alpha=0.5)))]
+    >>> [layer().__class__.__name__ for layer in (get("elu"), get(ELU), get(ELU(alpha=0.5)))]
     ['ELU', 'ELU', 'ELU']
     """
     if isinstance(activation, str) and activation in _MAKERS:

@@ -17,20 +17,21 @@ class ELU(keras.layers.Layer):
     `f(x) = x` for `x > 0`, and `alpha * (exp(x) - 1)` for `x <= 0`, elementwise. A drop-in for
     `keras.layers.ELU`.
 
-    Outputs and gradients are the correctly rounded ones to 1 unit in the last place in float16 and
-    bfloat16, and to 8 in float32, where numbers too small to be normal count as 0. For this the
-    backward pass keeps `x`: the output alone, which `keras.layers.ELU` keeps, no longer determines
-    the gradient where it is within rounding of `-alpha`. On TensorFlow each pass is compiled by
-    XLA, also in a model that is not, and costs about one reading and writing of the tensors; on a
-    CPU in bfloat16, where exactness is more work than that, 0.7 to 1.8 times what Keras's takes.
+    Outputs and gradients are within 1 unit in the last place of the correctly rounded ones in
+    float16 and bfloat16, and within 8 in float32, at every normal number; numbers below 1.2e-38
+    count as 0. The price is that the backward pass keeps `x`. `keras.layers.ELU` keeps the output,
+    which no longer determines the gradient once it rounds to `-alpha`.
+
+    On TensorFlow, XLA compiles each pass in eager calls and under a gradient tape, which makes
+    training as fast as memory allows whether or not the model is compiled by XLA. Any other graph
+    holds ordinary operations, so that every exporter and converter takes it.
 
     Args:
-        alpha: Positive number, or a schedule: a `keras.optimizers.schedules.LearningRateSchedule`,
-            such as those of `keras_elu.schedules`, of the number of training steps this layer has
-            done. The layer counts them itself, one at each call with `training=True`, in the
-            variable `step`, and keeps the value of the latest in the variable `alpha`, which
-            evaluation uses; both are saved with the model. Outputs of very negative inputs approach
-            `-alpha`.
+        alpha: Positive number. Outputs of very negative inputs approach `-alpha`. Or a schedule: a
+            `keras.optimizers.schedules.LearningRateSchedule`, such as those of
+            `keras_elu.schedules`, of the number of training steps of this layer. The layer counts
+            its calls with `training=True` in the variable `step`, and keeps the latest alpha in
+            the variable `alpha`, which evaluation uses. Both are saved with the model.
 
     Input and output shape:
         Any; dtype and masks pass through.
@@ -63,7 +64,7 @@ class ELU(keras.layers.Layer):
         self.built = type(self).build is keras.layers.Layer.build  # a subclass may add its own
 
     def _state(self, name, start, dtype):
-        """A variable of which every replica updates its own copy, all alike."""
+        """A variable that every replica updates in the same way."""
         return keras.Variable(
             start,
             dtype=dtype,
@@ -81,7 +82,7 @@ class ELU(keras.layers.Layer):
 
     @alpha.setter
     def alpha(self, value):
-        # Compiled steps would go on with the old number.
+        # Compiled steps would keep using the old number.
         raise AttributeError("alpha is fixed when the layer is made: give it a schedule to change.")
 
     def call(self, x, training=None):

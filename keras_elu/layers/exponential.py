@@ -1,20 +1,12 @@
-"""The exponential linear unit and its gradients, exact to rounding, on every Keras backend.
-
-Each pass over the data is one function of tensors. TensorFlow runs such a function operation by
-operation, a trip through memory each, unless XLA compiles it; so here XLA does, whether or not the
-model around it is compiled. JAX compiles the whole step anyway, and PyTorch has its own kernel.
-"""
+"""The exponential linear unit and its derivatives, exact to rounding, on every Keras backend."""
 
 import functools
-import inspect
-import pathlib
 
 import keras
 from keras import ops
 
-from keras_elu.layers import subnormal
-
-_EXPORT_FOLDER = str(pathlib.Path(inspect.getfile(keras.export.ExportArchive)).parent)
+_HALF = ("float16", "bfloat16")
+_EXP_MINUS_4 = 0.01831563888873418
 
 
 def elu(x, alpha, learn_alpha: bool = False):
@@ -28,71 +20,139 @@ def elu(x, alpha, learn_alpha: bool = False):
     if keras.backend.backend() == "torch":
         return _torch_elu(x, alpha)
     alpha = ops.cast(ops.convert_to_tensor(alpha, _wide(x)), _wide(x))
-    exporting = _exporting()
-    compiled = keras.backend.backend() == "tensorflow" and not exporting
-
-    def run(function, *arguments):
-        return (_compiled(function) if compiled else function)(*arguments)
-
-    @ops.custom_gradient
-    def with_gradient(x, alpha):
-        def gradients(upstream):
-            dx = run(_input_gradient, x, alpha, upstream)
-            if not learn_alpha:
-                return dx, ops.zeros_like(alpha)
-            leading = len(x.shape) - len(alpha.shape)
-            shared = (leading + axis for axis, size in enumerate(alpha.shape) if size == 1)
-            dalpha = run(_alpha_gradient, x, alpha, upstream, (*range(leading), *shared))
-            return dx, ops.reshape(dalpha, alpha.shape)
-
-        return run(_forward, x, alpha, exporting), gradients
-
-    return with_gradient(x, alpha)
+    if keras.backend.backend() == "jax":
+        return _jax_function()(x, alpha, learn_alpha)
+    return _tensorflow_elu(x, alpha, learn_alpha)
 
 
-def _forward(x, alpha, portable):
+def _tensorflow_elu(x, alpha, learn_alpha):
+    """Lets XLA compile each pass, or adds ordinary operations to a graph.
+
+    TensorFlow makes a trip through memory for every operation, unless XLA fuses them. So XLA
+    compiles eager calls and whatever a tape records, whether or not it compiles the model. Any
+    other graph may be exported, and gets operations that every converter knows.
+    """
+    import tensorflow as tf
+    from tensorflow.python.eager import record  # no public function tells whether a tape records
+
+    if isinstance(x, tf.RaggedTensor):
+        return x.with_flat_values(_tensorflow_elu(x.flat_values, alpha, learn_alpha))
+    compiled = tf.executing_eagerly() or record.could_possibly_record()
+    y = _tensorflow_function(learn_alpha, compiled)(x, alpha)
+    y.set_shape(x.shape)  # one trace may serve several shapes and forget them
+    return y
+
+
+@functools.cache
+def _tensorflow_function(learn_alpha, compiled):
+    import tensorflow as tf
+
+    def compile(function):
+        return tf.function(function, jit_compile=True, autograph=False, reduce_retracing=True)
+
+    def differentiable(forward, input_gradient, alpha_gradient):
+        @tf.custom_gradient
+        def function(x, alpha):
+            def gradients(upstream):
+                dx = input_gradient(x, alpha, upstream)
+                dx.set_shape(x.shape)
+                if not learn_alpha:
+                    return dx, tf.zeros_like(alpha)
+                rank = 1 + len(alpha.shape) if x.shape.rank is None else len(x.shape)
+                leading = rank - len(alpha.shape)
+                shared = (leading + axis for axis, size in enumerate(alpha.shape) if size == 1)
+                dalpha = alpha_gradient(x, alpha, upstream, (*range(leading), *shared))
+                return dx, tf.reshape(dalpha, alpha.shape)
+
+            return forward(x, alpha), gradients
+
+        return function
+
+    if not compiled:
+        return differentiable(_portable_forward, _input_gradient, _alpha_gradient)
+    # In a graph, forward accumulators ignore the outer gradient and differentiate the inside.
+    inside = differentiable(_forward, _input_gradient, _alpha_gradient)
+    return differentiable(compile(inside), compile(_input_gradient), compile(_alpha_gradient))
+
+
+def _forward(x, alpha):
     z = ops.cast(x, alpha.dtype)
-    y = ops.cast(alpha * _expm1(ops.minimum(z, 0)), x.dtype)
-    if portable:
-        return ops.where(x > 0, x, y)
-    if _dtype(x) == "bfloat16":
-        y = subnormal.restore_output(y, x, alpha)
-    return ops.where(_positive(x), x, y)
+    y = ops.where(z > 0, z, alpha * _expm1(ops.minimum(z, 0), _dtype(x)))
+    return ops.cast(y, x.dtype)
+
+
+def _portable_forward(x, alpha):
+    """The same function in operations that every converter keeps exact and quantizes well.
+
+    `expm1(z) = 2 * softsign(tanh(z)) / (1 + exp(z))` for `z <= 0`. Converters lower `Expm1` to
+    `exp(z) - 1`, which loses small numbers. They also give both branches of a `where` one scale in
+    8 bits, too coarse for the negative branch.
+    """
+    wide = ops.cast(x, alpha.dtype)
+    z = ops.minimum(wide, 0)
+    if _dtype(x) == "float64":
+        negative = alpha * ops.expm1(z)
+    else:
+        negative = 2 * alpha * ops.softsign(ops.tanh(z)) / (1 + ops.exp(z))
+    return ops.cast(ops.relu(wide) + negative, x.dtype)
 
 
 def _input_gradient(x, alpha, upstream):
+    """`upstream * alpha * exp(z)` for `z <= 0`, computed without `exp(z)`, which may underflow."""
     z, g = ops.cast(x, alpha.dtype), ops.cast(upstream, alpha.dtype)
-    # In two factors, as g * alpha * exp(z) may be a normal number where exp(z) is not.
-    far = z < -64
-    shifted = g * alpha * ops.exp(ops.minimum(ops.where(far, z + 64, z), 0))
-    dx = ops.cast(ops.where(far, shifted * subnormal.EXP_MINUS_64, shifted), x.dtype)
-    if _dtype(x) == "bfloat16":
-        dx = subnormal.restore_gradient(dx, far, shifted, upstream)
-    return ops.where(_positive(x), upstream, dx)
+    negative = ops.minimum(z, 0)
+    if _dtype(x) in _HALF:
+        dx = g * ops.exp(negative + 4) * (alpha * _EXP_MINUS_4)
+    else:
+        root = ops.exp(0.5 * negative)
+        dx = g * (alpha * root) * root
+    return ops.cast(ops.where(z > 0, g, dx), x.dtype)
 
 
 def _alpha_gradient(x, alpha, upstream, shared_axes):
     z, g = ops.cast(x, alpha.dtype), ops.cast(upstream, alpha.dtype)
-    return ops.sum(g * _expm1(ops.minimum(z, 0)), axis=shared_axes)
+    return ops.sum(g * _expm1(ops.minimum(z, 0), _dtype(z)), axis=shared_axes)
 
 
-def _expm1(z):
-    """`exp(z) - 1` for `z <= 0`, without cancellation near 0.
+def _expm1(z, dtype):
+    """`exp(z) - 1` for `z <= 0`, without cancellation near 0, for a result of `dtype`.
 
-    With `t = tanh(z / 2)`, `exp(z) = (1 + t) / (1 - t)`. In float32 this errs by at most 6 units in
-    the last place and XLA runs it at the speed of memory; its own expm1 takes twice as long for as
-    large an error. `z` itself is the rounded value near 0, where `z / 2` may be subnormal.
+    XLA's own expm1 takes twice the time of a trip through memory. In float32, `t = tanh(z / 2)`
+    gives `exp(z) = (1 + t) / (1 - t)`, with an error of at most 6 units in the last place; near 0
+    the rounded value is `z` itself, where `z / 2` may be subnormal. In half precision two terms of
+    the series are enough near 0. The exponential is that of the gradient: XLA computes it once.
     """
-    if _dtype(z) == "float64":
+    if dtype == "float64":
         return ops.expm1(z)
+    if dtype in _HALF:
+        far = ops.exp(z + 4) * _EXP_MINUS_4 - 1
+        return ops.where(z > -1 / 64, z + 0.5 * z * z, far)
     t = ops.tanh(0.5 * z)
     return ops.where(z > -1e-7, z, t / (0.5 - 0.5 * t))
 
 
-def _positive(x):
-    """`x > 0`, by the bits, as arithmetic may count positive subnormal numbers as 0."""
-    dtype = _dtype(x)
-    return x > 0 if dtype == "float64" else subnormal.bitcast(x, subnormal.INTEGERS[dtype]) > 0
+@functools.cache
+def _jax_function():
+    import jax
+
+    # The backward pass keeps `x` and recomputes the slope, which would be stored in float32.
+    slope_times = jax.checkpoint(_input_gradient, prevent_cse=False)
+
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+    def function(x, alpha, learn_alpha):
+        return _forward(x, alpha)
+
+    @function.defjvp
+    def derivative(learn_alpha, primals, tangents):
+        x, alpha = primals
+        dx, dalpha = tangents
+        dy = slope_times(x, alpha, dx)
+        if learn_alpha:
+            z = ops.minimum(ops.cast(x, alpha.dtype), 0)
+            dy += ops.cast(dalpha * _expm1(z, _dtype(z)), x.dtype)
+        return function(x, alpha, learn_alpha), dy
+
+    return function
 
 
 def _torch_elu(x, alpha):
@@ -108,28 +168,3 @@ def _wide(x) -> str:
 
 def _dtype(x) -> str:
     return keras.backend.standardize_dtype(x.dtype)
-
-
-@functools.cache
-def _compiled(function):
-    import tensorflow as tf
-
-    traced = tf.function(function, jit_compile=True, autograph=False, reduce_retracing=True)
-
-    def run(x, *arguments):
-        result = traced(x, *arguments)
-        if function is not _alpha_gradient:
-            result.set_shape(x.shape)  # forgotten where one trace serves several shapes
-        return result
-
-    return run
-
-
-def _exporting() -> bool:
-    """Whether Keras is tracing an export, whose converters know ordinary operations only."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(_EXPORT_FOLDER):
-            return True
-        frame = frame.f_back
-    return False

@@ -1,4 +1,4 @@
-"""Exponential linear units that learn their shape."""
+"""Exponential linear units with learnable parameters."""
 
 import keras
 
@@ -8,28 +8,28 @@ from keras_elu.layers.elu import positive_number
 
 @keras.saving.register_keras_serializable("keras_elu")
 class ParametricELU(keras.layers.Layer):
-    """Exponential linear unit that learns `alpha`, and `scale` where it is given.
+    """Exponential linear unit that learns `alpha`, and optionally `scale`.
 
     `f(x) = x` for `x > 0`, and `alpha * (exp(x) - 1)` for `x <= 0`, elementwise. With a scale,
     `f(x) = alpha / scale * x` for `x > 0`, and `alpha * (exp(x / scale) - 1)` for `x <= 0`: PELU.
 
-    Both stay at 0.1 or more. Exclude them from weight decay, which would pull them to 0:
+    A constraint keeps both at 0.1 or more. Exclude them from weight decay, which pulls them to 0:
     `optimizer.exclude_from_weight_decay(var_names=["alpha", "scale"])`.
 
     Args:
-        alpha: Positive number from which alpha is learnt.
-        scale: Positive number from which the scale is learnt, or None to have none.
-        shared_axes: Axes along which the parameters are shared, as in `keras.layers.PReLU`:
-            `[1, 2]` for one a channel of an image, `[]` for one an element. By default all axes:
-            one a layer.
+        alpha: Positive number: the initial alpha.
+        scale: Positive number: the initial scale; or None for no scale.
+        shared_axes: Axes that share parameters, as in `keras.layers.PReLU`: `[1, 2]` for one
+            parameter per channel of an image, `[]` for one per element. By default all axes: one
+            per layer.
 
     Input and output shape:
-        Any; where parameters are not shared along an axis, its size must be known. Dtype and masks
-        pass through.
+        Any; the size of an axis that does not share parameters must be known. Dtype and masks pass
+        through.
 
     Raises:
         ValueError: If `alpha` or `scale` is not a positive finite number, or `shared_axes` names an
-            axis that the input does not have or the size of an axis is needed and unknown.
+            axis that the input does not have, or an axis that needs a known size has none.
 
     Example:
 
@@ -85,10 +85,13 @@ class ParametricELU(keras.layers.Layer):
         )
 
     def call(self, x):
+        if not keras.backend.is_float_dtype(x.dtype):
+            x = keras.ops.cast(x, self.compute_dtype)
         if self.initial_scale is None:
             return exponential.elu(x, self.alpha, learn_alpha=True)
         z = keras.ops.cast(x, self.variable_dtype) / self.scale
-        return keras.ops.cast(self.alpha * exponential.elu(z, 1.0), x.dtype)
+        y = self.alpha * exponential.elu(z, 1.0)
+        return keras.ops.cast(y, x.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -1,4 +1,4 @@
-"""The shifted rectifier that the paper compares ELU with."""
+"""The shifted rectifier, a baseline of the paper."""
 
 import keras
 
@@ -8,7 +8,7 @@ class ShiftedReLU(keras.layers.Layer):
     """Rectified linear unit shifted down the diagonal by one.
 
     `f(x) = max(x, -1)`, elementwise; the gradient is 1 for `x > -1` and 0 elsewhere. The paper
-    calls it SReLU. It is not the S-shaped unit of the same abbreviation.
+    calls it SReLU, an abbreviation that the unrelated S-shaped unit has too.
 
     Input and output shape:
         Any; dtype and masks pass through.
@@ -28,6 +28,8 @@ class ShiftedReLU(keras.layers.Layer):
         self.built = True
 
     def call(self, x):
+        if not keras.backend.is_float_dtype(x.dtype):
+            x = keras.ops.cast(x, self.compute_dtype)
         return keras.ops.maximum(x, -1)
 
     def compute_output_shape(self, input_shape):
