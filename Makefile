@@ -6,7 +6,7 @@ BIN = .venv/bin
 # One more than there are cores: many tests wait for processes of their own.
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 
-.PHONY: setup train test check bench tensorboard clean
+.PHONY: setup train test check docs bench tensorboard clean
 
 setup: .venv/everything
 
@@ -21,6 +21,10 @@ check: .venv/everything
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(MAKE) test
+
+# The site, from docs/ and the docstrings, in build/docs. A link that leads nowhere is an error.
+docs: .venv/everything
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 bench: .venv/everything
 	$(BIN)/python benchmarks/layers.py
@@ -37,5 +41,5 @@ clean:
 	touch $@
 
 .venv/everything: .venv/package
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[plots,tests,tuning]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs,plots,tests,tuning]'
 	touch $@
