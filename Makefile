@@ -42,6 +42,10 @@ gpu: .venv/everything
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cuda]'
 	$(BIN)/python benchmarks/gpu.py
 
+# The site, from docs/ and the docstrings, in build/docs. A link that leads nowhere is an error.
+docs: .venv/everything
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+
 bench: .venv/everything
 	$(BIN)/python benchmarks/layers.py
 
