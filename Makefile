@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN = runs/imagenet-digits
 BIN = .venv/bin
 # The oldest Keras that is supported, in an environment of its own.
-OLDEST = 3.12.0
+OLDEST = 3.14.0
 # One process more than there are cores: many tests wait for processes that they start.
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup

@@ -19,7 +19,7 @@ setuptools.setup(
     package_data={"keras_elu": ["py.typed"]},
     install_requires=[
         "google-crc32c",  # the checksums of TFRecord files
-        "keras>=3.12,<3.16",
+        "keras>=3.14,<3.16",
         "numpy",
         "opencv-python-headless",  # resizes photographs, three times as fast as TensorFlow
         "pillow",

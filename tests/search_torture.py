@@ -101,7 +101,7 @@ class Search:
         for trial in held:
             path = self.run / "trials" / trial["trial_id"]
             outcome = json.loads(path.with_suffix(".json").read_text())
-            ends = path.with_suffix(".log").read_text(errors="replace").count("Everything is in")
+            ends = path.with_suffix(".log").read_text(errors="replace").count("The run is in")
             if outcome["status"] not in ("complete", "pruned", "failed"):
                 found.append(f"{path.name}: {outcome}")
             if outcome["status"] == "complete" and (ends, outcome["epochs"]) != (EXECUTIONS, 6):

@@ -73,7 +73,7 @@ def read() -> Cluster:
             pass
         case _:
             raise ValueError(f"TF_CONFIG is {text}, which is not of the form {_FORM}.")
-    if wrong := sorted({kind, *jobs} - {"chief", "worker"}):
+    if wrong := sorted({kind, *map(str, jobs)} - {"chief", "worker"}):
         raise ValueError(
             f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: remove it."
         )
@@ -159,7 +159,7 @@ def _listen(cluster: Cluster) -> socket.socket:
     try:
         return socket.create_server(("", port), family=family, dualstack_ipv6=both)
     except OSError as error:
-        reason = os.strerror(error.errno)
+        reason = error.strerror
         raise ValueError(
             f"Worker {cluster.index} cannot listen on port {port} ({reason}): end the process that "
             "uses it, or give the worker another port in TF_CONFIG."

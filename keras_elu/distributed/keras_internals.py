@@ -1,6 +1,6 @@
 """All that is replaced in Keras although Keras does not offer it for replacement.
 
-Keras 3.12 to 3.15 have no public way to build a model for its data without reading a batch, to
+Keras 3.14 and 3.15 have no public way to build a model for its data without reading a batch, to
 apply an optimizer to tensors on TensorFlow, or to see the single losses of `compile`.
 What is done instead is here and nowhere else, and only for the versions that the tests run on.
 """
@@ -16,10 +16,10 @@ from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 _VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
-if not (3, 12) <= _VERSION <= (3, 15):
+if not (3, 14) <= _VERSION <= (3, 15):
     raise ImportError(
-        f"keras_elu.training works with Keras 3.12 to 3.15, not {keras.__version__}: install "
-        "'keras>=3.12,<3.16'."
+        f"keras_elu.training works with Keras 3.14 and 3.15, not {keras.__version__}: install "
+        "'keras>=3.14,<3.16'."
     )
 
 _lock = threading.Lock()
