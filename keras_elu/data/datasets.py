@@ -154,7 +154,7 @@ class Dataset(abc.ABC):
         """The pipeline, and if the data set divides, its `of_worker(number, workers)`.
 
         That gives pairs: the number of the worker's own rows, which may be none, and those rows,
-        or one that stands in.
+        or one row that does not count.
         """
 
         def finished(number, workers):

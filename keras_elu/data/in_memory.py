@@ -80,7 +80,7 @@ class InMemory(datasets.Dataset):
         images, labels = self._arrays[split]
         if preprocess == "whiten":
             images = preprocessing.whiten(images, *self._whitening)
-        with tf.device("CPU:0"):  # the pipeline runs there, whatever trains
+        with tf.device("CPU:0"):  # where the pipeline runs
             return tf.constant(images), tf.constant(labels, tf.int32)
 
 

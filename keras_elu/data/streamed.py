@@ -104,7 +104,7 @@ class Streamed(datasets.Dataset):
                 enough = tf.debugging.Assert(count > 0, ["all images of a batch are damaged"])
                 with tf.control_dependencies([enough]):
                     there = tf.identity(there)
-            else:  # where none is, one that does not count stands in
+            else:  # an empty share gets one row that does not count
                 there = tf.where(count > 0, there, tf.range(tf.size(there)) == 0)
             batch = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
             return batch if worker[1] == 1 else (count, batch)
