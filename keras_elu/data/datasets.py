@@ -94,17 +94,19 @@ class Dataset(abc.ABC):
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
 
         def batches(size, first, worker):
-            ask = Asked(batch_size, steps, seed, augment, erasing, size, preprocess, first)
+            options = TrainingOptions(
+                batch_size, steps, seed, augment, erasing, size, preprocess, first
+            )
             begin, end = share(batch_size, worker)
             own = slice(min(begin, batch_size - 1), max(end, begin + 1))  # at least one
-            made = self._training(ask, mixing.pairs(own, batch_size) if mixing else own)
+            made = self._training(options, mixing.pairs(own, batch_size) if mixing else own)
             if one_hot:
                 made = made.map(self._one_hot)
             if mixing:
-                made = _mixed(made, mixing, ask, own)
+                made = _mixed(made, mixing, options, own)
 
             def finished(images, labels):
-                batch = finish(images, labels, preprocess)
+                batch = scaled(images, labels, preprocess)
                 return batch if worker[1] == 1 else (tf.constant(end - begin, tf.int64), batch)
 
             return made.map(finished)
@@ -138,7 +140,7 @@ class Dataset(abc.ABC):
 
         def finished(images, labels):
             batch = self._one_hot(images, labels) if one_hot else (images, labels)
-            return finish(*batch, preprocess)
+            return scaled(*batch, preprocess)
 
         def make(worker):
             batches = self._evaluation(split, batch_size, image_size, preprocess, worker)
@@ -152,7 +154,7 @@ class Dataset(abc.ABC):
         """The pipeline, and if the data set divides, its `of_worker(number, workers)`.
 
         That gives pairs: the number of the worker's own rows, which may be none, and those rows,
-        or one that stands in.
+        or one row that does not count.
         """
 
         def finished(number, workers):
@@ -178,22 +180,22 @@ class Dataset(abc.ABC):
     def _one_hot(self, images, labels):
         return images, tf.one_hot(labels, self.classes)
 
-    def _steps(self, ask: "Asked") -> tf.data.Dataset:
+    def _steps(self, options: "TrainingOptions") -> tf.data.Dataset:
         """The number of each step, and of the images of its batch."""
-        steps, batch_size = ask.steps, ask.batch_size
+        steps, batch_size = options.steps, options.batch_size
 
         def epoch(number):
-            order = shuffled(self.examples["train"], [ask.seed, number])
+            order = shuffled(self.examples["train"], [options.seed, number])
             order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
             return tf.data.Dataset.from_tensor_slices(order)
 
-        indices = tf.data.Dataset.counter(ask.start_step // steps).flat_map(epoch)
+        indices = tf.data.Dataset.counter(options.start_step // steps).flat_map(epoch)
         return tf.data.Dataset.zip(
-            tf.data.Dataset.counter(ask.start_step), indices.skip(ask.start_step % steps)
+            tf.data.Dataset.counter(options.start_step), indices.skip(options.start_step % steps)
         )
 
     @abc.abstractmethod
-    def _training(self, ask: "Asked", rows: slice) -> tf.data.Dataset:
+    def _training(self, options: "TrainingOptions", rows: slice) -> tf.data.Dataset:
         """Endless batches of the images and labels of some rows of each batch.
 
         If the data set does not divide, these are all.
@@ -208,7 +210,7 @@ class Dataset(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class TrainingOptions:
     """What `Dataset.training` was asked for, and checked; `steps` is the length of an epoch."""
 
     batch_size: int
@@ -221,33 +223,33 @@ class Asked:
     start_step: int
 
 
-def _mixed(batches, mixing: Mixing, ask: Asked, own: slice) -> tf.data.Dataset:
+def _mixed(batches, mixing: Mixing, options: TrainingOptions, own: slice) -> tf.data.Dataset:
     """The rows `own`, mixed with their partners, which `batches` have besides them."""
-    rows = mixing.pairs(own, ask.batch_size)
+    rows = mixing.pairs(own, options.batch_size)
     size = batches.element_spec[0].shape[1:3]
 
     def planned(step):
-        return mixing.plan(ask.batch_size, size, [ask.seed, step])[rows]
+        return mixing.plan(options.batch_size, size, [options.seed, step])[rows]
 
     def mix(batch, plan):
         images, labels = mixing.mixed(*batch, plan)
         kept = slice(own.start - rows.start, own.stop - rows.start)
         return images[kept], labels[kept]
 
-    plans = tf.data.Dataset.counter(ask.start_step).map(planned)
+    plans = tf.data.Dataset.counter(options.start_step).map(planned)
     return tf.data.Dataset.zip(batches, plans).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def shuffled(count: int | tf.Tensor, seed) -> tf.Tensor:
     """The numbers below `count` in an order that follows from the two integers `seed`.
 
-    `tf.random.experimental.index_shuffle` would give single places without the rest, but its orders
-    under successive seeds are alike: of 50, in one place half of the numbers hardly ever come.
+    `tf.random.experimental.index_shuffle` could give a single place of the order, but its orders
+    under successive seeds are correlated: of 50, half of the numbers hardly ever come in one place.
     """
     return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
 
 
-def finish(images: tf.Tensor, labels: tf.Tensor, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
+def scaled(images: tf.Tensor, labels: tf.Tensor, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Brings a batch to the type and the range of `preprocess`."""
     if preprocess == "none":
         if images.dtype != tf.uint8:
@@ -258,7 +260,7 @@ def finish(images: tf.Tensor, labels: tf.Tensor, preprocess: str) -> tuple[tf.Te
 
 
 def share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
-    """Returns which rows of a batch belong to a worker: the first, and the one after the last."""
+    """Returns the rows of a batch that belong to a worker: the first, and the end."""
     number, workers = worker
     return rows * number // workers, rows * (number + 1) // workers
 

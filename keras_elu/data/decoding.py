@@ -1,10 +1,9 @@
-"""From a record of a TFDS data set to an image of one size, in NumPy, as fast as libjpeg-turbo is.
+"""From a record of a TFDS data set to an image of one size, in NumPy and libjpeg-turbo.
 
-A JPEG is decoded as far as the crop goes down, and at a half, a quarter or an eighth of its size
-where the crop is large enough then. Three quarters of the time go into the compressed bits, which
-can only be read from the first one on. `tf.io.decode_and_crop_jpeg`, which leaves out what else
-there is above the crop and beside it, has an older libjpeg-turbo: on photographs of ImageNet's size
-it saves less than it takes longer.
+A JPEG is decoded down to the bottom of the crop, and at a half, a quarter or an eighth of its size
+if the crop is large enough. Three quarters of the time go into the compressed bits, which must be
+read from the first one on. `tf.io.decode_and_crop_jpeg`, which also skips pixels above and next to
+the crop, has an older libjpeg-turbo: on photographs of ImageNet's size it is slower overall.
 """
 
 import io
@@ -79,7 +78,7 @@ class Decoder:
         else:
             top, left, height, width = self._crop(*pixels.shape[:2], draws[: crops.DRAWS])
             part = pixels[top : top + height, left : left + width]
-        self._finish(part, draws[crops.DRAWS :], image)
+        self._transform(part, draws[crops.DRAWS :], image)
         return label
 
     def _decoded(self, encoded: bytes, draws: Sequence[float]) -> np.ndarray:
@@ -109,7 +108,7 @@ class Decoder:
         top, left, tall, wide = (number // reduction for number in window)
         return pixels[top : top + tall, left : left + wide]
 
-    def _finish(self, part: np.ndarray, draws: Sequence[float], image: np.ndarray) -> None:
+    def _transform(self, part: np.ndarray, draws: Sequence[float], image: np.ndarray) -> None:
         height, width, _ = self.shape
         cv2.resize(part, (width, height), dst=image, interpolation=cv2.INTER_LINEAR)
         if self._mirror and draws[0] < 0.5:
@@ -123,7 +122,7 @@ class Decoder:
 def _pixels(
     encoded: bytes | bytearray, size: tuple[int, int], reduction: int, channels: int
 ) -> np.ndarray:
-    """All pixels of a JPEG of this size, reduced, in memory that the thread uses again."""
+    """All pixels of a JPEG of this size, reduced, in memory that the thread reuses."""
     height, width = (-(-side // reduction) for side in size)
     least = {"min_height": height, "min_width": width} if reduction > 1 else {}
     room = _room.of(size[0] * size[1] * channels)
@@ -136,7 +135,7 @@ def _pixels(
 
 
 class _Room(threading.local):
-    """Memory of each thread for what it decodes: the system's, anew each time, costs a quarter."""
+    """Memory that each thread reuses for decoding: new memory would take a quarter of the time."""
 
     most = 2**26  # bytes that are kept
 

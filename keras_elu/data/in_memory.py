@@ -36,24 +36,26 @@ class InMemory(datasets.Dataset):
         self._cache_dir = cache_dir
         self._held = {}
 
-    def _training(self, ask, rows):
+    def _training(self, options, rows):
         del rows  # all of them
-        if ask.augment in ("resized_crop", "trivial"):
+        if options.augment in ("resized_crop", "trivial"):
             raise ValueError(
-                f"augment is {ask.augment!r}, but {self.name} has small images; use 'crop'."
+                f"augment is {options.augment!r}, but {self.name} has small images; use 'crop'."
             )
-        if ask.erasing:
-            raise ValueError(f"erasing is {ask.erasing}, but {self.name} has small images; use 0.")
-        images, labels = self._tensors("train", ask.preprocess)
+        if options.erasing:
+            raise ValueError(
+                f"erasing is {options.erasing}, but {self.name} has small images; use 0."
+            )
+        images, labels = self._tensors("train", options.preprocess)
         pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
 
         def batch(step, indices):
             picked = tf.gather(images, indices)
-            if ask.augment == "crop":
-                picked = augmentation.pad_crop_flip(picked, [ask.seed, step], pad, self._mirror)
-            return resized(picked, ask.image_size), tf.gather(labels, indices)
+            if options.augment == "crop":
+                picked = augmentation.pad_crop_flip(picked, [options.seed, step], pad, self._mirror)
+            return resized(picked, options.image_size), tf.gather(labels, indices)
 
-        return self._steps(ask).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._steps(options).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _evaluation(self, split, batch_size, image_size, preprocess, worker):
         del worker
@@ -78,7 +80,7 @@ class InMemory(datasets.Dataset):
         images, labels = self._arrays[split]
         if preprocess == "whiten":
             images = preprocessing.whiten(images, *self._whitening)
-        with tf.device("CPU:0"):  # the pipeline runs there, whatever trains
+        with tf.device("CPU:0"):  # where the pipeline runs
             return tf.constant(images), tf.constant(labels, tf.int32)
 
 

@@ -12,7 +12,7 @@ _SPARE = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker")
 
 
 class Damaged(ValueError):
-    """Raised for data that are no image, or not a whole one; the message says why."""
+    """Raised for data that are not a complete image; the message says why."""
 
 
 def is_damage(said: str) -> bool:

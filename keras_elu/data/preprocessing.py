@@ -88,7 +88,7 @@ def fit_once(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`fit(images)`, kept in `folder` under a checksum of the images and of the constants.
 
-    A stored file that is damaged, or that belongs to other images, is computed anew. Where
+    If the stored file is damaged or belongs to other images, the whitening is fitted again. If
     `folder` is None or cannot be written, nothing is stored.
     """
     constants = (CONTRAST, REGULARISATION, images.shape, str(images.dtype))

@@ -1,4 +1,4 @@
-"""Records of TFRecord files, any of them at once, so that an epoch can have any order."""
+"""Random access to the records of TFRecord files, so that an epoch can have any order."""
 
 import concurrent.futures
 import contextlib
@@ -12,19 +12,19 @@ import numpy as np
 from keras_elu import files as keras_files
 from keras_elu import tfrecord
 
-_THREADS = 16  # that look for the records of files, which is waiting for the disk
+_THREADS = 16  # for looking up records, which mostly waits for the disk
 
 
 class Records:
-    """The records of some files, numbered through.
+    """The records of several files, under consecutive indices.
 
-    Where each begins follows from the lengths of those before it, is looked up once, and kept
-    beside the files if that folder can be written.
+    Where a record begins follows from the lengths of those before it. This is looked up once, and
+    cached next to the files if their folder can be written.
 
     Args:
         files: Paths of TFRecord files, on a disk, in one folder.
-        parts: The first record and the number of records of each file that count. What a file that
-            is damaged does not have counts too, and cannot be read.
+        parts: For each file, the first record to use, and how many. Records that are missing from a
+            damaged file are counted, but cannot be read.
 
     Reference:
         The format is that of https://www.tensorflow.org/tutorials/load_data/tfrecord.
@@ -47,15 +47,15 @@ class Records:
 
     @property
     def missing(self) -> np.ndarray:
-        """The numbers of those that are not in their files."""
+        """Indices of missing records."""
         return np.flatnonzero(self._offset < 0)
 
     def name(self, index: int) -> str:
-        """Returns where a record lies, for people."""
+        """Returns the place of a record, for messages."""
         return f"record {self._number[index]:,} of {self.files[self._file[index]]}"
 
     def read(self, index: int) -> bytes:
-        """Returns what a record holds, or nothing if it is damaged."""
+        """Returns the content of a record; `b""` if it is damaged."""
         return _read(self.files[self._file[index]], int(self._offset[index]))
 
 
@@ -78,7 +78,7 @@ def _read(file: str, offset: int) -> bytes:
 
 
 def _offsets(files: list[str]) -> list[np.ndarray]:
-    """Where the records of each file begin, as far as it is intact."""
+    """Returns where the records of each file begin, up to the first damage."""
     paths = [pathlib.Path(file) for file in files]
     sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
     names = [(path.name, size) for path, size in zip(paths, sizes, strict=True)]
@@ -96,7 +96,7 @@ def _offsets(files: list[str]) -> list[np.ndarray]:
 
 
 def _found(file: str, size: int) -> tuple[np.ndarray, bool]:
-    """Where the records begin, and whether that is all of the file."""
+    """Returns where the records begin, and whether the file is intact to its end."""
     offsets, offset = [], 0
     with contextlib.suppress(OSError), open(file, "rb", buffering=0) as opened:  # noqa: PTH123
         while offset < size:

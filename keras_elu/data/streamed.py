@@ -23,9 +23,9 @@ from keras_elu.data.records import Records
 DEFAULT_SIZE = 224
 PART = 16  # images, at most, that a thread takes at a time
 ALIGNMENT = 64  # bytes
-KEPT = 8  # batches whose memory is kept for others
-QUIET = 0.1  # seconds without a call, after which there will be none
-ATTEMPTS = 16  # images in a row, at most, that are tried in the place of a damaged one
+KEPT = 8  # batches whose memory is kept for reuse
+QUIET = 0.1  # seconds without a call, after which none will come
+ATTEMPTS = 16  # images in a row that are tried to replace a damaged one
 _CROPS = {
     "none": crops.central,
     "crop": crops.random,
@@ -37,13 +37,13 @@ _CROPS = {
 class Streamed(datasets.Dataset):
     """A prepared TFDS data set that is decoded on the fly.
 
-    A JPEG is decoded at a half, quarter or eighth of its size if its crop still has `image_size`
-    then. An epoch is one permutation of all images, each of which is read from its place: from a
-    disk that is quick at that. Of several workers each reads only its own images.
+    A JPEG is decoded at a half, a quarter or an eighth of its size if the crop is still at least
+    `image_size`. An epoch is one permutation of all images, so the disk must be fast at random
+    reads. Each worker reads only its own images.
 
-    An image that cannot be read or decoded is named on stderr. In training the next one that can
-    takes its place; in evaluation it is left out. If there are more than ten in a split, and than
-    one in a thousand, the pipeline fails, and `failure` says why.
+    An image that cannot be read or decoded is named on stderr. In training, the next intact image
+    replaces it; in evaluation it is left out. If more than ten images of a split, and more than one
+    in a thousand, are damaged, the pipeline fails, and `failure` says why.
 
     Args:
         name: The name.
@@ -63,7 +63,7 @@ class Streamed(datasets.Dataset):
         super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
         self._mirror = mirror
         self._raw = not isinstance(features["image"], tfds.features.Image)
-        self._sources = {}
+        self._readers = {}
 
     def _check(self, image_size, preprocess):
         super()._check(image_size, preprocess)
@@ -72,14 +72,16 @@ class Streamed(datasets.Dataset):
                 f"preprocess is 'whiten', but {self.name} is not held in memory; use 'scale'."
             )
 
-    def _training(self, ask, rows):
+    def _training(self, options, rows):
         def planned(step, indices):
-            draws = tf.random.stateless_uniform((ask.batch_size, decoding.DRAWS), [ask.seed, step])
+            draws = tf.random.stateless_uniform(
+                (options.batch_size, decoding.DRAWS), [options.seed, step]
+            )
             return indices[rows], draws[rows]
 
-        plan = self._steps(ask).map(planned)
-        source = self._source("train", ask.image_size, ask.augment, ask.erasing)
-        batches = _loaded(plan, source.training, source.shape)
+        plan = self._steps(options).map(planned)
+        reader = self._reader("train", options.image_size, options.augment, options.erasing)
+        batches = _loaded(plan, reader.training, reader.shape)
         return batches.map(lambda images, labels, _: (images, labels))
 
     def _evaluation(self, split, batch_size, image_size, preprocess, worker):
@@ -93,8 +95,8 @@ class Streamed(datasets.Dataset):
         plan = tf.data.Dataset.from_tensor_slices(rows).map(
             lambda rows: (rows, tf.zeros((*rows.shape, decoding.DRAWS)))
         )
-        source = self._source(split, image_size, "none")
-        batches = _loaded(plan, source.evaluation, source.shape)
+        reader = self._reader(split, image_size, "none")
+        batches = _loaded(plan, reader.evaluation, reader.shape)
 
         def finished(images, labels, there):
             count = tf.math.count_nonzero(there)
@@ -102,21 +104,21 @@ class Streamed(datasets.Dataset):
                 enough = tf.debugging.Assert(count > 0, ["all images of a batch are damaged"])
                 with tf.control_dependencies([enough]):
                     there = tf.identity(there)
-            else:  # where none is, one that does not count stands in
+            else:  # an empty share gets one row that does not count
                 there = tf.where(count > 0, there, tf.range(tf.size(there)) == 0)
             batch = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
             return batch if worker[1] == 1 else (count, batch)
 
         return batches.map(finished).apply(tf.data.experimental.assert_cardinality(len(firsts)))
 
-    def _source(
+    def _reader(
         self, split: str, image_size: int | None, augment: str, erasing: float = 0.0
-    ) -> "_Source":
+    ) -> "_Reader":
         part = self._splits[split]
-        if split not in self._sources:
+        if split not in self._readers:
             parts = [(file.skip, file.take) for file in part.file_instructions]
             records = Records([file.filename for file in part.file_instructions], parts)
-            self._sources[split] = records, _Damages(records, self)
+            self._readers[split] = records, _Damages(records, self)
         size = image_size or DEFAULT_SIZE
         decoder = decoding.Decoder(
             (size, size, self.image_shape[-1]),
@@ -125,15 +127,15 @@ class Streamed(datasets.Dataset):
             trivial=augment == "trivial",
             erasing=erasing,
         )
-        return _Source(*self._sources[split], decoder)
+        return _Reader(*self._readers[split], decoder)
 
 
-class _Source:
+class _Reader:
     """Images of one split.
 
     Args:
         records: Where they come from.
-        damages: Is told of those that cannot be used.
+        damages: Counts images that cannot be used.
         decoder: Makes images of records.
     """
 
@@ -142,7 +144,7 @@ class _Source:
         self._records, self._damages, self._decoder = records, damages, decoder
 
     def training(self, index: int, draws: np.ndarray, image: np.ndarray) -> int:
-        """Fills `image`, with the next one if that one is damaged, and returns its label."""
+        """Fills `image` with the first intact one from `index` on, and returns its label."""
         for following in range(index, index + ATTEMPTS):
             label = self.evaluation(following % len(self._records), draws, image)
             if label is not None:
@@ -159,7 +161,7 @@ class _Source:
 
 
 class _Damages:
-    """Names images that cannot be used, each once, up to a limit."""
+    """Prints the names of images that cannot be used, each once, up to a limit."""
 
     def __init__(self, records: Records, dataset: Streamed):
         self._records, self._dataset = records, dataset
@@ -187,9 +189,9 @@ class _Damages:
 
 
 class _Calls:
-    """Counts the calls of Python from pipelines, and has them over before Python ends.
+    """Counts calls from pipelines into Python, and completes them before Python exits.
 
-    A pipeline that still reads ahead then would wait for Python for ever, and Python for it.
+    Otherwise a pipeline that still reads ahead and Python would wait for each other forever.
     """
 
     def __init__(self):
@@ -198,7 +200,7 @@ class _Calls:
         atexit.register(self._end)
 
     def __enter__(self) -> bool:
-        """Whether to do what is asked: if not, anything will do."""
+        """Returns whether to do the work; while Python exits, any result will do."""
         with self._lock:
             self._running += 1
             return not self._ending
@@ -209,7 +211,7 @@ class _Calls:
             self._last = time.monotonic()
 
     def _end(self):
-        """Returns when there has been no call for a moment, for then what is read ahead is full."""
+        """Returns after a moment without calls, when nothing more is read ahead."""
         with self._lock:
             self._ending, self._last = True, max(self._last, time.monotonic() - QUIET / 2)
         while self._running or time.monotonic() - self._last < QUIET:
@@ -264,9 +266,9 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
 
 
 class _Memory:
-    """Arrays of bytes of one shape, whose memory is used again when nobody holds them any more.
+    """Arrays of bytes of one shape, whose memory is reused once they are released.
 
-    New memory would have to be cleared by the operating system each time.
+    The operating system would have to clear new memory each time.
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -284,7 +286,7 @@ class _Memory:
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes that begin where TensorFlow wants it, so that it takes them without a copy."""
+    """Bytes with the alignment that TensorFlow needs to use them without a copy."""
     size = math.prod(shape)
     room = np.empty(size + ALIGNMENT, np.uint8)
     begin = -room.ctypes.data % ALIGNMENT
@@ -293,5 +295,5 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 @functools.cache
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
-    """As many as there are cores: what they do is outside of Python but for a twentieth."""
+    """One for each core: 95% of their work is outside of Python."""
     return concurrent.futures.ThreadPoolExecutor(system.cores(), thread_name_prefix="decoding")

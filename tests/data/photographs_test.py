@@ -311,9 +311,9 @@ def test_memory_is_flat_over_twenty_epochs(builder):
 def test_a_pipeline_reads_ahead_no_more_than_a_few_batches(builder, monkeypatch):
     read = []
     monkeypatch.setattr(
-        streamed._Source,
+        streamed._Reader,
         "training",
-        lambda self, index, draws, image, of=streamed._Source.training: (
+        lambda self, index, draws, image, of=streamed._Reader.training: (
             read.append(index),
             of(self, index, draws, image),
         )[1],

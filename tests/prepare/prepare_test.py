@@ -637,7 +637,7 @@ WRONG = {
     "a file as data_dir": (["{good}", "{tmp}/file"], "cannot be written"),
     "a folder in a file": (["{good}", "{tmp}/file/data"], "cannot be written"),
     "an endless data_dir": (["{good}", "{tmp}/" + "x" * 300], "cannot be used"),
-    "classes that are no synsets": (["{apes}", "{tmp}/data"], "ape in .* not a known class"),
+    "unknown synsets": (["{apes}", "{tmp}/data"], "ape in .* not a known class"),
     "a class of validation alone": (["{apes}", "{tmp}/data", "--name", "my_set"], "bee in"),
     "validation without numbers": (["{unnumbered}", "{tmp}/data"], "a.JPEG, whose label"),
     "a number too high": (["{high}", "{tmp}/data"], "50001.JPEG, whose label"),
