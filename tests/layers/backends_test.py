@@ -8,8 +8,8 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
-NAMES = ("layers/activations", "layers/elu", "layers/exactness", "layers/parametric", "diagnostics")
-FILES = [TESTS / f"{name}_test.py" for name in NAMES]
+NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
+FILES = [TESTS / "diagnostics_test.py", *(TESTS / "layers" / f"{name}_test.py" for name in NAMES)]
 
 
 @pytest.mark.tensorflow
