@@ -1,5 +1,6 @@
-"""Another activation in a model that exists."""
+"""Replacing the activations of an existing model."""
 
+import functools
 import itertools
 
 import keras
@@ -7,7 +8,7 @@ import keras
 from keras_elu import layers
 
 _RELUS = ("relu", "relu6")
-# Layers that end with their activation, so that it can as well be a layer that follows.
+# Layers that end with their activation, which can therefore be a layer that follows.
 _ACTIVATED = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -22,25 +23,27 @@ _ACTIVATED = (
 
 
 def replace_activations(model: keras.Model, activation="elu") -> keras.Model:
-    """Returns a copy of a functional or sequential model with another activation for its ReLUs.
+    """Returns a copy of a functional or sequential model that has another activation for its ReLUs.
 
-    Replaced are `keras.layers.ReLU` layers whatever their settings, activation layers and calls
-    of `keras.ops` that are "relu" or "relu6", and these as the `activation` of a dense or a
-    convolutional layer, where a layer of its own follows now; in nested models too. The copy has
-    the weights of the model, which stays as it is. What a custom layer does inside is not seen,
-    and a ReLU that serves as a hard sigmoid, as in MobileNetV3, is replaced like any other.
+    The function replaces `keras.layers.ReLU` layers, activation layers and calls of `keras.ops`
+    that are "relu" or "relu6", and the same as the `activation` of a dense or convolutional layer,
+    which a new layer then follows; also in nested models. It replaces ReLUs with a bound, slope or
+    threshold of their own too, such as ReLU6 and the hard sigmoid of MobileNetV3. It does not see
+    inside custom layers. If the new activation is itself a ReLU, only plain ReLUs change.
 
-    A new layer has the name of the one it replaces, or that name and `_activation`. Train the
-    copy before use: weights that fit one activation do not fit another.
+    The copy has the weights of the model, which does not change. A new layer has the name of the
+    layer that it replaces, or that name and `_activation`. Train the copy before use: weights that
+    fit one activation do not fit another.
 
     Args:
-        model: Functional or sequential, and built. Where it is compiled, so is the copy, with a
+        model: Functional or sequential, and built. The copy of a compiled model is compiled, with a
             new optimizer.
-        activation: As `keras_elu.layers.get` takes it.
+        activation: As in `keras_elu.layers.get`.
 
     Raises:
-        ValueError: If the model is neither functional nor sequential, is not built, has no ReLU,
-            or has one that cannot be reached, as in a recurrent layer.
+        ValueError: If the model is neither functional nor sequential, has a `call` of its own, is
+            not built, is quantized, has no ReLU, or has a ReLU out of reach, as in a recurrent
+            layer or in a subclass with a `call` of its own.
 
     Example:
 
@@ -55,23 +58,31 @@ def replace_activations(model: keras.Model, activation="elu") -> keras.Model:
         )
     copy = _Copy(layers.get(activation))
     new = copy.model(model)
-    if not copy.replaced:
+    if not copy.relus:
         raise ValueError(f"The model {model.name!r} has no ReLU to replace.")
     copy.weights()
     return new
 
 
 class _Copy:
-    """One copy of a model: what became of each of its layers."""
+    """A copy of a model, and the copies of its layers."""
 
     def __init__(self, make_activation):
         self._make_activation = make_activation
+        self._makes_relus = bool(_relu(make_activation()))
         self._parts = {}  # id of a layer: the layer, its copy, and the activation that follows
         self._following = {}  # id of a copy: the activation that follows
-        self.replaced = 0
+        self.relus = 0
 
     def model(self, model):
         """Copies a model; each call of a copied layer is followed by its activation, if any."""
+        if type(model).call not in (keras.Sequential.call, _functional().call):
+            raise ValueError(
+                f"The model {model.name!r} has a `call` of its own, which a copy would lack: "
+                "replace activations in the models that it calls."
+            )
+        if model.compiled:
+            _check_compile_arguments(model)
         if isinstance(model, keras.Sequential):
             new = keras.Sequential(name=model.name)
             (old,) = model.inputs
@@ -114,26 +125,43 @@ class _Copy:
     def _copies(self, layer) -> list:
         if _is_graph(layer):
             return [self.model(layer)]
-        if _is_relu(layer):
-            return [self._activation(layer, layer.name)]
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"The layer {layer.name!r} is quantized: replace activations before quantization."
+            )
         config = layer.get_config()
-        if isinstance(layer, _ACTIVATED) and _mentions_relu({"activation": config["activation"]}):
-            copy = type(layer).from_config({**config, "activation": "linear"})
-            return [copy, self._activation(layer, f"{layer.name}_activation")]
-        if isinstance(layer, keras.layers.Layer) and _mentions_relu(config):
+        relu = _relu(layer)
+        self.relus += bool(relu)
+        if not relu or (relu != "plain" and self._makes_relus):
+            return [type(layer).from_config(config)]
+        if relu == "inside":
             raise ValueError(
                 f"The layer {layer.name!r} ({type(layer).__name__}) has a ReLU inside, where it "
                 "cannot be replaced: replace it where the layer is made."
             )
-        return [type(layer).from_config(config)]
+        if not isinstance(layer, _ACTIVATED):
+            return [self._activation(layer, layer.name)]
+        regularizer = {"activity_regularizer": None} if layer.activity_regularizer else {}
+        copy = type(layer).from_config({**config, "activation": "linear", **regularizer})
+        return [copy, self._activation(layer, f"{layer.name}_activation")]
 
     def _activation(self, old, name):
-        self.replaced += 1
         new = self._make_activation()
         new.name = name
         if isinstance(old, keras.layers.Layer):
             new.dtype_policy = old.dtype_policy
+            if old.activity_regularizer:
+                new.activity_regularizer = old.activity_regularizer
+        else:
+            new.dtype_policy = keras.DTypePolicy(old.output.dtype)
         return new
+
+
+@functools.cache
+def _functional():
+    """The class of functional models, which has no public name."""
+    x = keras.Input((1,), name="x")
+    return type(keras.Model(x, x, name="model"))
 
 
 def _is_graph(layer) -> bool:
@@ -143,13 +171,38 @@ def _is_graph(layer) -> bool:
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
-def _is_relu(layer) -> bool:
-    if isinstance(layer, keras.layers.Activation):
-        return _mentions_relu(layer.get_config())
-    if isinstance(layer, keras.layers.Layer):
-        return isinstance(layer, keras.layers.ReLU)
-    # keras.ops.relu called on a symbolic tensor; its class has no public name.
-    return type(layer).__name__.lower() in _RELUS
+def _check_compile_arguments(model):
+    try:
+        keras.saving.deserialize_keras_object(model.get_compile_config())
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"The compile arguments of {model.name!r} cannot be copied: register functions and "
+            "classes with keras.saving.register_keras_serializable, or compile only the copy."
+        ) from None
+
+
+def _relu(layer) -> str | None:
+    """Returns which ReLU a layer is or ends with: "plain", "other", "inside" or None.
+
+    "other" has a bound, a slope or a threshold of its own. "inside" is out of reach.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        # keras.ops.relu called on a symbolic tensor; its class has no public name.
+        return {"relu": "plain", "relu6": "other"}.get(type(layer).__name__.lower())
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.ReLU):
+        config = {"activation": {"class_name": "ReLU", "config": config}}
+    if not _mentions_relu(config):
+        return None
+    kinds = (keras.layers.ReLU, keras.layers.Activation, *_ACTIVATED)
+    if not any(isinstance(layer, kind) and type(layer).call is kind.call for kind in kinds):
+        return "inside"
+    activation = config["activation"]
+    if not _mentions_relu({"activation": activation}):
+        return "inside"
+    settings = activation["config"] if isinstance(activation, dict) else {}
+    own = (settings.get(name) for name in ("max_value", "negative_slope", "threshold"))
+    return "other" if activation == "relu6" or any(own) else "plain"
 
 
 def _mentions_relu(config) -> bool:

@@ -1,3 +1,6 @@
+import inspect
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -130,6 +133,179 @@ def test_dtype_policies_and_frozen_layers_are_kept():
     assert not models.replace_activations(model).trainable_weights
 
 
+QUICK = ("MobileNet", "MobileNetV2", "ResNet50V2")
+WITH_RELU = [
+    "DenseNet121", "DenseNet169", "DenseNet201", "InceptionResNetV2", "InceptionV3", "MobileNet",
+    "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetLarge", "NASNetMobile",
+    "ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2", "VGG16",
+    "VGG19", "Xception",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITH_RELU],
+)
+def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name):
+    side = 75 if "ception" in name else 32
+    model = getattr(keras.applications, name)(
+        input_shape=(side, side, 3), weights=None, include_top=False
+    )
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        # So that activations are far apart, and pass the bound of ReLU6.
+        if len(weight.shape) == 1 and "variance" not in weight.path:
+            weight.assign(random.normal(size=weight.shape))
+    x = _images(side=side)
+    expected = model(x)
+    assert np.ptp(expected) > 1
+    np.testing.assert_array_equal(models.replace_activations(model, "relu")(x), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name, function in vars(keras.applications).items()
+        if inspect.isfunction(function) and name not in WITH_RELU
+    ),
+)
+def test_the_other_known_networks_have_no_relu(name):
+    model = getattr(keras.applications, name)(
+        input_shape=(32, 32, 3), weights=None, include_top=False
+    )
+    with pytest.raises(ValueError, match="has no ReLU to replace"):
+        models.replace_activations(model, "relu")
+
+
+class _PlusOne(keras.layers.Dense):
+    def call(self, x):
+        return super().call(x) + 1
+
+
+class _ReLUPlusOne(keras.layers.ReLU):
+    def call(self, x):
+        return super().call(x) + 1
+
+
+class _Renamed(keras.layers.Dense):
+    pass
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Dense(3, activation="relu"),
+        keras.layers.Dense(3, activation="relu6"),
+        keras.layers.Dense(3, activation=keras.layers.ReLU(max_value=0.1)),
+        keras.layers.Dense(3, activation="relu", activity_regularizer="l2"),
+        keras.layers.ReLU(activity_regularizer="l1"),
+        keras.layers.ReLU(negative_slope=0.3, threshold=0.1),
+        keras.layers.Activation("relu", activity_regularizer="l2"),
+        keras.layers.Activation("relu6"),
+        _Renamed(3, activation="relu"),
+        _PlusOne(3, activation="relu"),
+        _ReLUPlusOne(),
+    ],
+    ids=lambda layer: f"{type(layer).__name__}-{layer.name}",
+)
+@pytest.mark.parametrize("sequential", [False, True])
+def test_relu_in_the_place_of_relu_changes_no_output_and_no_loss(layer, sequential):
+    if sequential:
+        model = keras.Sequential([keras.Input((4,)), layer])
+    else:
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, layer(layer(keras.layers.Dense(4)(inputs))[:, :1] + inputs))
+    new = models.replace_activations(model, "relu")
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32") * 9
+    np.testing.assert_array_equal(new(x), model(x))
+    for each in (model, new):
+        each.compile(loss="mse")
+    y = np.zeros_like(model(x))
+    assert new.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+
+
+def test_a_regularizer_of_activities_moves_to_the_new_activation(tmp_path):
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(2, "relu", kernel_initializer="identity", activity_regularizer="l2")
+    new = models.replace_activations(keras.Model(inputs, dense(inputs)), layers.ELU(2.0))
+    x = np.array([[-1.0, 3.0]])
+    # 0.01 * (elu(-1)^2 + 3^2), with elu(-1) = 2 * (1/e - 1), and nothing of the Dense layer.
+    expected = 0.01 * ((2 * np.expm1(-1)) ** 2 + 9)
+    new.save(tmp_path / "model.keras")
+    for model in (new, keras.models.load_model(tmp_path / "model.keras")):
+        model(x)
+        np.testing.assert_allclose(sum(model.losses), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("own", ["bfloat16", "float16"])
+def test_a_function_keeps_the_precision_of_its_tensor(own):
+    inputs = keras.Input((3,), dtype=own)
+    new = models.replace_activations(keras.Model(inputs, keras.ops.relu(inputs)))
+    assert new.layers[-1].compute_dtype == new.outputs[0].dtype == own
+
+
+@keras.saving.register_keras_serializable("replacement_test")
+def _custom_loss(y, prediction):
+    return keras.ops.mean((y - prediction) ** 2, axis=-1)
+
+
+class Named(keras.Model):
+    pass
+
+
+@pytest.mark.parametrize("kind", [keras.Model, Named, keras.Sequential])
+def test_a_compiled_model_stays_compiled(kind):
+    dense = keras.layers.Dense(3, activation="relu")
+    inputs = keras.Input((4,))
+    sequential = kind is keras.Sequential
+    model = kind([inputs, dense]) if sequential else kind(inputs, dense(inputs))
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    model.compile(
+        keras.optimizers.Adam(rate),
+        _custom_loss,
+        metrics=["mae"],
+        steps_per_execution=2,
+        jit_compile=False,
+    )
+    new = models.replace_activations(model, "relu")
+    assert type(new) is type(model)
+    assert new.compiled
+    assert new.optimizer is not model.optimizer
+    assert new.optimizer.get_config() == model.optimizer.get_config()
+    assert new.steps_per_execution == 2
+    x, y = np.ones((8, 4)), np.zeros((8, 3))
+    arguments = {"verbose": 0, "return_dict": True}
+    assert new.evaluate(x, y, **arguments) == model.evaluate(x, y, **arguments)
+    assert list(new.evaluate(x, y, **arguments)) == ["loss", "mae"]
+    new.fit(x, y, verbose=0)
+
+
+def _compiled_with_a_local_loss():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
+    model.compile("sgd", lambda y, prediction: keras.ops.mean(y - prediction))
+    return model
+
+
+def _quantized():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="relu")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras names each layer that stays as it is
+        model.quantize("int8")
+    return model
+
+
+class _OwnCall(keras.Model):
+    def call(self, x):
+        return super().call(x) + 1
+
+
+def _with_a_call_of_its_own():
+    inputs = keras.Input((3,))
+    return _OwnCall(inputs, keras.layers.ReLU()(inputs))
+
+
 class _Subclassed(keras.Model):
     def call(self, x):
         return keras.ops.relu(x)
@@ -143,6 +319,20 @@ class _Subclassed(keras.Model):
         (lambda: keras.layers.ReLU(), "functional or a built sequential"),
         (lambda: None, "functional or a built sequential"),
         (lambda: models.mnist_mlp(), "no ReLU"),
+        (_quantized, "is quantized: replace activations before quantization"),
+        (_compiled_with_a_local_loss, "compile arguments of .* cannot be copied"),
+        (_with_a_call_of_its_own, "has a `call` of its own"),
+        (lambda: keras.Sequential([keras.Input((3,)), _with_a_call_of_its_own()]), "of its own"),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((3,)), _PlusOne(2, activation="relu", name="plus_one")]
+            ),
+            "'plus_one'",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((3,)), _ReLUPlusOne(name="plus_one")]),
+            "'plus_one'",
+        ),
         (
             lambda: keras.Sequential(
                 [keras.Input((3, 2)), keras.layers.SimpleRNN(2, activation="relu", name="rnn")]
