@@ -1,10 +1,11 @@
 """ELU against Keras's and PyTorch's: time of a pass, and memory kept for the backward pass.
 
-Every backend runs in a process of its own, all measured in turn, one call at a time. Reading and
-writing the tensor once (`-x`) sets the limit: forward does that, and backward reads two tensors
-and writes one, so that both take at least 2.5 times as long as the fastest such copy. The peer is
-the backend's own layer. Bytes kept are those for each element, between the passes, besides the
-output, which the next layer keeps anyway.
+Each backend runs in its own process, and all take turns, one call at a time. The limit is the time
+to read and write the tensor once (`-x`): forward does that, and backward reads two tensors and
+writes one, so that both passes take at least 2.5 times as long as the fastest such copy. The peer
+is the backend's own layer, and "before" is the ratio to it in the last recorded run of another
+commit. Bytes kept are those per element that the backward pass needs besides the output, which the
+next layer keeps anyway.
 
     python benchmarks/layers.py
 
@@ -14,6 +15,7 @@ prints a table for each dtype and appends it as a JSON line to benchmarks/result
 import argparse
 import contextlib
 import importlib.util
+import json
 import multiprocessing
 import operator
 import os
@@ -26,6 +28,7 @@ import tqdm
 RESULTS = pathlib.Path(__file__).parent / "results" / "layers.jsonl"
 ALPHAS = (1.0, 0.5)
 COPY = "read and write once"
+CASE = ("backend", "layer", "alpha", "xla")
 CASES = {
     "tensorflow": [(layer, alpha, xla) for xla in (False, True) for alpha in ALPHAS
                    for layer in ("keras", "ours")],
@@ -165,7 +168,7 @@ BACKENDS = {"tensorflow": TensorFlow, "jax": JAX, "torch": PyTorch}
 
 
 def serve(backend, pipe, elements, dtype):
-    """Answers questions until the parent hangs up: the seconds of one call, or the bytes kept."""
+    """Measures what the parent asks for until it hangs up: seconds of one call, or bytes kept."""
     measured = BACKENDS[backend](elements, dtype)
     runs = {}
     with contextlib.suppress(EOFError):
@@ -185,7 +188,7 @@ def serve(backend, pipe, elements, dtype):
 
 
 def measure(dtype, elements, repeats):
-    """Returns a row a case: seconds of every repeat, forward and both, and bytes kept."""
+    """Returns one row per case: seconds of every repeat, forward and both, and bytes kept."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
     for backend in BACKENDS:
@@ -215,22 +218,42 @@ def measure(dtype, elements, repeats):
     return rows
 
 
-def report(dtype, rows, elements):
+def ratios(rows):
+    """How many times as long as with its peer both passes take, for each case."""
+    medians = {key: statistics.median(row["both"]) for key, row in rows.items() if row["both"]}
+    return {
+        (backend, name, alpha, xla): seconds
+        / medians[backend, "torch.nn" if backend == "torch" else "keras", alpha, xla]
+        for (backend, name, alpha, xla), seconds in medians.items()
+    }
+
+
+def earlier_ratios(dtype, commit):
+    """The ratios of the last recorded run with `dtype` of another commit."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    for record in map(json.loads, reversed(lines)):
+        if record["dtype"] == dtype and record["commit"] != commit:
+            return ratios({tuple(row[name] for name in CASE): row for row in record["rows"]})
+    return {}
+
+
+def report(dtype, rows, elements, before):
     fastest_copy = {key[0]: min(row["forward"]) for key, row in rows.items() if key[1] == COPY}
+    to_peer = ratios(rows)
     print(f"\n{elements:,} elements of {dtype}; milliseconds: median [min, max]")
     print(
         f"{'backend':<11}{'XLA':<5}{'layer':<21}{'alpha':>5}  {'forward':<20}"
-        f"{'forward + backward':<22}{'to limit':>9}{'to peer':>9}{'bytes kept':>12}"
+        f"{'forward + backward':<22}{'to limit':>9}{'to peer':>9}{'before':>9}{'bytes kept':>12}"
     )
-    for (backend, name, alpha, xla), row in rows.items():
+    for key, row in rows.items():
+        backend, name, alpha, xla = key
         line = f"{backend:<11}{'on' if xla else '':<5}{name:<21}{alpha or '':>5}  "
         line += f"{spread(row['forward']):<20}{spread(row['both']):<22}"
         if row["both"]:
             # Forward reads and writes once; backward reads twice and writes once.
             limit = 2.5 * fastest_copy[backend]
-            both = statistics.median(row["both"])
-            peer = rows[backend, "torch.nn" if backend == "torch" else "keras", alpha, xla]
-            line += f"{both / limit:>8.2f}x{both / statistics.median(peer['both']):>8.2f}x"
+            line += f"{statistics.median(row['both']) / limit:>8.2f}x{to_peer[key]:>8.2f}x"
+            line += f"{before[key]:>8.2f}x" if key in before else f"{'':>9}"
             line += f"{row['kept']:>12.1f}"
         print(line)
 
@@ -245,7 +268,7 @@ def spread(seconds):
 
 
 def main():
-    # So that no backend pays for memory that it has just given back to the operating system.
+    # Keeps freed memory in the process, so that no backend pays for getting it back.
     os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -259,15 +282,14 @@ def main():
 
     for dtype in arguments.dtypes:
         rows = measure(dtype, arguments.elements, arguments.repeats)
-        report(dtype, rows, arguments.elements)
-        record = environment.describe() | {
+        description = environment.describe()
+        before = earlier_ratios(dtype, description["commit"])
+        report(dtype, rows, arguments.elements, before)
+        record = description | {
             "benchmark": "layers",
             "dtype": dtype,
             "elements": arguments.elements,
-            "rows": [
-                dict(zip(("backend", "layer", "alpha", "xla"), key, strict=True)) | row
-                for key, row in rows.items()
-            ],
+            "rows": [dict(zip(CASE, key, strict=True)) | row for key, row in rows.items()],
         }
         environment.append(RESULTS, record)
 
