@@ -38,13 +38,20 @@ def _tensorflow_elu(x, alpha, learn_alpha):
     if isinstance(x, tf.RaggedTensor):
         return x.with_flat_values(_tensorflow_elu(x.flat_values, alpha, learn_alpha))
     compiled = tf.executing_eagerly() or record.could_possibly_record()
-    y = _tensorflow_function(learn_alpha, compiled)(x, alpha)
+    shared_axes = None
+    if learn_alpha:
+        rank = 1 + len(alpha.shape) if x.shape.rank is None else len(x.shape)
+        leading = rank - len(alpha.shape)
+        ones = (leading + axis for axis, size in enumerate(alpha.shape) if size == 1)
+        shared_axes = (*range(leading), *ones)
+    y = _tensorflow_function(compiled, shared_axes)(x, alpha)
     y.set_shape(x.shape)  # one trace may serve several shapes and forget them
     return y
 
 
 @functools.cache
-def _tensorflow_function(learn_alpha, compiled):
+def _tensorflow_function(compiled, shared_axes):
+    """The function for an `alpha` that is shared along these axes, or None for a constant one."""
     import tensorflow as tf
 
     def compile(function):
@@ -56,13 +63,12 @@ def _tensorflow_function(learn_alpha, compiled):
             def gradients(upstream):
                 dx = input_gradient(x, alpha, upstream)
                 dx.set_shape(x.shape)
-                if not learn_alpha:
+                if shared_axes is None:
                     return dx, tf.zeros_like(alpha)
-                rank = 1 + len(alpha.shape) if x.shape.rank is None else len(x.shape)
-                leading = rank - len(alpha.shape)
-                shared = (leading + axis for axis, size in enumerate(alpha.shape) if size == 1)
-                dalpha = alpha_gradient(x, alpha, upstream, (*range(leading), *shared))
-                return dx, tf.reshape(dalpha, alpha.shape)
+                dalpha = alpha_gradient(x, alpha, upstream, shared_axes)
+                dalpha = tf.reshape(dalpha, tf.shape(alpha))
+                dalpha.set_shape(alpha.shape)
+                return dx, dalpha
 
             return forward(x, alpha), gradients
 

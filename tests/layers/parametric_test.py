@@ -52,6 +52,21 @@ def test_values_and_gradients_match_pytorch(shared_axes, shape, scale):
         np.testing.assert_allclose(actual, exact, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (2, 3), (1, 2), (3, 2, 2), (2,), (2, 2, 2, 2)])
+@pytest.mark.parametrize("shared_axes", [None, [], [1]])
+def test_one_process_serves_every_rank_and_shape(shape, shared_axes):
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32") - 0.5
+    layer = layers.ParametricELU(0.8, shared_axes=shared_axes)
+    layer(x)
+    axes = tuple(
+        axis for axis in range(len(shape) + 1) if axis == 0 or layer.alpha.shape[axis - 1] == 1
+    )
+    negative = np.expm1(np.minimum(x.astype("float64"), 0))
+    exact = 2 * (0.8 * negative * negative).sum(axis=axes).reshape(layer.alpha.shape)
+    (actual,) = gradients_of_parameters(layer, x)
+    np.testing.assert_allclose(actual, exact, rtol=2e-3, atol=2e-4)
+
+
 def test_parameters_stay_at_a_tenth_or_more():
     layer = layers.ParametricELU(0.11, scale=1.0)
     model = keras.Sequential([keras.Input((3,)), layer])
