@@ -29,7 +29,7 @@ def _tensorflow_elu(x, alpha, learn_alpha):
     """Lets XLA compile each pass, or adds ordinary operations to a graph.
 
     TensorFlow makes a trip through memory for every operation, unless XLA fuses them. So XLA
-    compiles eager calls and whatever a tape records, whether or not it compiles the model. Any
+    compiles eager calls and all calls under a tape, whether or not it compiles the model. Any
     other graph may be exported, and gets operations that every converter knows.
     """
     import tensorflow as tf
@@ -96,10 +96,7 @@ def _portable_forward(x, alpha):
     """
     wide = ops.cast(x, alpha.dtype)
     z = ops.minimum(wide, 0)
-    if _dtype(x) == "float64":
-        negative = alpha * ops.expm1(z)
-    else:
-        negative = 2 * alpha * ops.softsign(ops.tanh(z)) / (1 + ops.exp(z))
+    negative = 2 * alpha * ops.softsign(ops.tanh(z)) / (1 + ops.exp(z))
     return ops.cast(ops.relu(wide) + negative, x.dtype)
 
 

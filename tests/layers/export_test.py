@@ -143,6 +143,27 @@ def test_litert_from_a_concrete_function_keeps_small_numbers(name):
 
 @pytest.mark.tensorflow
 @needs_litert
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+def test_models_of_every_precision_convert(policy, images, tmp_path):
+    import tensorflow as tf
+
+    x = inputs = keras.Input((8,))
+    for make in (layers.ELU, layers.ParametricELU, layers.ShiftedReLU):
+        layer = make(dtype=policy)
+        x = layer(keras.layers.Dense(6, dtype=policy)(x))
+    model = keras.Model(inputs, x)
+    model.export(tmp_path / "saved_model", verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "saved_model")
+    tolerance = 1e-12 if policy == "float64" else 2e-2
+    np.testing.assert_allclose(
+        tf.cast(loaded.serve(images), "float64"), tf.cast(model(images), "float64"), tolerance
+    )
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    assert (tmp_path / "model.tflite").stat().st_size > 1000
+
+
+@pytest.mark.tensorflow
+@needs_litert
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.6733])
 def test_int8_quantization_costs_no_more_than_with_keras_own_layer(alpha, tmp_path):
     import tensorflow as tf
