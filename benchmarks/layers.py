@@ -280,9 +280,9 @@ def main():
     os.environ["KERAS_BACKEND"] = next(name for name in BACKENDS if importlib.util.find_spec(name))
     from keras_elu import environment
 
+    description = environment.describe()
     for dtype in arguments.dtypes:
         rows = measure(dtype, arguments.elements, arguments.repeats)
-        description = environment.describe()
         before = earlier_ratios(dtype, description["commit"])
         report(dtype, rows, arguments.elements, before)
         record = description | {
