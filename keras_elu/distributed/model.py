@@ -77,9 +77,9 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             and (jit_compile or micro_batches != 1)
         ):
             raise ValueError(
-                "BatchNormalization(synchronized=True) sums over the replicas amid the step, which "
-                "neither XLA nor micro-batches allow: set synchronized=False, or jit_compile=False "
-                "and micro_batches=1."
+                "BatchNormalization(synchronized=True) sums over the replicas during the step, "
+                "which neither XLA nor micro-batches allow: set synchronized=False, or "
+                "jit_compile=False and micro_batches=1."
             )
         with scope(strategy):
             super().compile(*arguments, jit_compile=jit_compile, **keywords)

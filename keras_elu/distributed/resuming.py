@@ -51,10 +51,10 @@ class Limit(keras.callbacks.Callback):
 
 
 class Resumed(keras.callbacks.CallbackList):
-    """Callbacks that hear nothing of the steps that were done in an earlier attempt.
+    """Callbacks that are not called for the steps of an earlier attempt.
 
     Args:
-        limit: Of `callbacks`, the one that hears of all.
+        limit: Of `callbacks`, the one that is called for every step.
         callbacks: The callbacks.
         arguments: As for `keras.callbacks.CallbackList`.
     """

@@ -11,15 +11,14 @@ XLA may compile. The sums over all pieces, and from them the update, are those o
     seeds       each piece draws its own numbers, from the seed and the number of the piece
 """
 
-import concurrent.futures
 import inspect
 import itertools
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from keras_elu.distributed import keras_internals, pieces
+from keras_elu.distributed.isolated import Isolated
 
 
 class Step:
@@ -330,29 +329,6 @@ class Forward:
 
     def _outputs(self, weights, state, x):
         return self._model.stateless_call(weights, state, x, **flags(self._model, False))[0]
-
-
-class Isolated:
-    """A function of tensors that is traced outside of the strategy in whose context it is called.
-
-    Inside, Keras would divide losses by the number of replicas; and one trace serves them all.
-
-    Args:
-        function: Takes and returns nested tensors.
-        jit_compile: Whether XLA compiles it.
-    """
-
-    def __init__(self, function: Callable, jit_compile: bool):
-        self._function = tf.function(function, jit_compile=jit_compile, autograph=False)
-
-    def __call__(self, *arguments):
-        eager = tf.executing_eagerly()
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            if eager:
-                return thread.submit(self._function.python_function, *arguments).result()
-            specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, arguments)
-            concrete = thread.submit(self._function.get_concrete_function, *specs).result()
-        return concrete(*arguments)
 
 
 def flags(model: keras.Model, training: bool) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""What is kept of every step of training, also of those amid an execution of several."""
+"""The scalars of every training step, including those inside an execution of several steps."""
 
 from collections.abc import Callable
 

@@ -33,11 +33,10 @@ def _tensorflow_elu(x, alpha, learn_alpha):
     other graph may be exported, and gets operations that every converter knows.
     """
     import tensorflow as tf
-    from tensorflow.python.eager import record  # no public function tells whether a tape records
 
     if isinstance(x, tf.RaggedTensor):
         return x.with_flat_values(_tensorflow_elu(x.flat_values, alpha, learn_alpha))
-    compiled = tf.executing_eagerly() or record.could_possibly_record()
+    compiled = tf.executing_eagerly() or _tape_recording()()
     shared_axes = None
     if learn_alpha:
         rank = 1 + len(alpha.shape) if x.shape.rank is None else len(x.shape)
@@ -47,6 +46,18 @@ def _tensorflow_elu(x, alpha, learn_alpha):
     y = _tensorflow_function(compiled, shared_axes)(x, alpha)
     y.set_shape(x.shape)  # one trace may serve several shapes and forget them
     return y
+
+
+@functools.cache
+def _tape_recording():
+    """TensorFlow's test for a recording tape, which has no public name."""
+    import tensorflow as tf
+
+    if not tf.__version__.startswith("2.21."):
+        raise ImportError(f"keras_elu needs TensorFlow 2.21, not {tf.__version__}: install that.")
+    from tensorflow.python.eager import record
+
+    return record.could_possibly_record
 
 
 @functools.cache
