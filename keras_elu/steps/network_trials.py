@@ -1,5 +1,6 @@
 """Trials of layers: how their outputs, assignments and losses follow from pieces of a batch."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -61,28 +62,33 @@ def kinds(
     written = {i: layer for i, layer in enumerate(added) if not _adds_means(layer)}
     if not unknown and not written and is_known_network(model):
         return (), state
-    trial = trials.attempt(
-        "The model", _trial, model, batch, training, unknown, written, len(added)
-    )
-    for identity, kind in trial.changes.items():
+
+    def trial() -> _Trial:
+        arguments = model, batch, training, unknown, written, len(added)
+        with contextlib.suppress(Exception):
+            return _trial(*arguments, length=8)
+        return _trial(*arguments, length=64)  # which deep convolutions need
+
+    found = trials.attempt("The model", trial)
+    for identity, kind in found.changes.items():
         if kind is None:
             raise ValueError(
                 f"A layer assigns the variable {unknown[identity].path} a value that mixes the "
                 f"rows of a batch, and {PIECES}: {ON_ONE}."
             )
-    for number, kind in trial.added.items():
+    for number, kind in found.added.items():
         if kind is None:
             name = getattr(written[number], "name", model.name)
             raise ValueError(
                 f"The layer {name} adds a loss that mixes the rows of a batch: add their mean or "
                 f"their sum, or {ON_ONE}."
             )
-    if not trial.by_row:
+    if not found.by_row:
         raise ValueError(
             f"The outputs for a row depend on the other rows of the batch, and {PIECES}: {ON_ONE}."
         )
-    state |= {identity: kind for identity, kind in trial.changes.items() if kind}
-    return tuple(n for n, kind in trial.added.items() if kind == "sum"), state
+    state |= {identity: kind for identity, kind in found.changes.items() if kind}
+    return tuple(n for n, kind in found.added.items() if kind == "sum"), state
 
 
 def values(model: keras.Model) -> list[tuple[keras.Variable, tf.Tensor]]:
@@ -98,8 +104,9 @@ def _adds_means(layer) -> bool:
     return known and is_keras(regularizer or keras.Layer) and not orthogonal
 
 
-def _trial(model, batch, training, unknown, written, number_added) -> _Trial:
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(tf.nest.map_structure(trials.random, batch))
+def _trial(model, batch, training, unknown, written, number_added, length) -> _Trial:
+    rows = tf.nest.map_structure(lambda spec: trials.random(spec, length), batch)
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(rows)
     layers = keras_internals.layers(model)
     # Dropout and batch normalisation differ by piece in training, as documented.
     known = [x for x in layers[1:] if all(map(is_known, keras_internals.layers(x)))]
@@ -130,11 +137,14 @@ def _trial(model, batch, training, unknown, written, number_added) -> _Trial:
         n: trials.kind(losses[n], [part[0][n] for part in parts], shares, tolerance)
         for n in written
     }
+    # A maximum, for example, may change only where the inputs are larger.
+    larger = results(tf.nest.map_structure(_larger, x))[1] if unknown else {}
     kinds: dict[int, StateKind | None] = {}
     for identity, variable in unknown.items():
         by_part = [part[1][identity] for part in parts]
         if all(np.array_equal(changes[identity], change) for change in by_part):
-            kinds[identity] = "any"
+            same = np.array_equal(changes[identity], larger[identity])
+            kinds[identity] = "any" if same else None
             continue
         kind = trials.kind(changes[identity], by_part, shares, tolerance)
         whole_numbers = not keras.backend.is_float_dtype(variable.dtype)
@@ -153,6 +163,10 @@ def _numpy(tensor) -> np.ndarray:
     if tensor.dtype in (tf.bfloat16, tf.float16):
         tensor = tf.cast(tensor, "float32")
     return tensor.numpy()
+
+
+def _larger(tensor):
+    return 1000 * tensor if tensor.dtype.is_floating else tensor
 
 
 def _joined(parts):

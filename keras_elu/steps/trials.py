@@ -12,7 +12,6 @@ from keras_elu.steps.origin import ON_ONE
 from keras_elu.steps.pieces import Kind
 
 ROWS, FIRST = 5, 2  # rows of the trial, and of its first piece
-_LENGTH = 8  # of a dimension whose length is not fixed
 
 
 def kind(whole, parts: Sequence, shares: Sequence[float], tolerance: float = 1e-4) -> Kind | None:
@@ -64,21 +63,21 @@ def whole_and_parts(function: Callable, rows) -> list:
     return [function(cut(rows, *ends)) for ends in ((0, ROWS), (0, FIRST), (FIRST, ROWS))]
 
 
-def _shape(spec) -> list[int]:
-    return [ROWS, *(length or _LENGTH for length in spec.shape[1:])]
+def _shape(spec, length: int = 8) -> list[int]:
+    return [ROWS, *(known or length for known in spec.shape[1:])]
 
 
-def random(spec: tf.TypeSpec | None):
-    """Returns random rows."""
+def random(spec: tf.TypeSpec | None, length: int = 8):
+    """Returns random rows, with a length for the dimensions whose length is not fixed."""
     if spec is None:
         return None
     if not isinstance(spec, tf.TensorSpec):
         raise TypeError("no random rows of this type")
     if spec.dtype.is_floating:
-        return tf.cast(tf.constant(_draws().normal(size=_shape(spec))), spec.dtype)
+        return tf.cast(tf.constant(_draws().normal(size=_shape(spec, length))), spec.dtype)
     if spec.dtype == tf.string:
-        return tf.fill(_shape(spec), "a")
-    return tf.cast(tf.constant(_draws().integers(0, 2, _shape(spec))), spec.dtype)
+        return tf.fill(_shape(spec, length), "a")
+    return tf.cast(tf.constant(_draws().integers(0, 2, _shape(spec, length))), spec.dtype)
 
 
 def _draws() -> np.random.Generator:

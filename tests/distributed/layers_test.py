@@ -223,6 +223,7 @@ def test_layers_that_draw_random_numbers(name):
     plain.predict(case.data[0], batch_size=4, verbose=0)
     plain.evaluate(*case.data, batch_size=4, verbose=0)
     in_inference = seeds(plain)
+    repeatable = name != "AugMix"  # which also draws by Python's random, whenever it is traced
     for setting, (strategy, parts) in SETTINGS.items():
         model = made(case, training.DistributedModel, strategy)
         start = seeds(model)
@@ -231,14 +232,16 @@ def test_layers_that_draw_random_numbers(name):
         assert np.isfinite(history["loss"]).all()
         assert len(start) > 0
         for a, b in zip(seeds(model), drawn, strict=True):
-            np.testing.assert_array_equal(a, b, setting)
-        if setting == "one replica":
+            if repeatable:
+                np.testing.assert_array_equal(a, b, setting)
+        if setting == "one replica" and repeatable:
             for a, b in zip(model.get_weights(), trained, strict=True):
                 np.testing.assert_allclose(a, b, 1e-5, 1e-6, err_msg=setting)
         outputs = model.predict(case.data[0], batch_size=4, verbose=0)
         logs = model.evaluate(*case.data, batch_size=4, verbose=0)
         for a, b in zip(seeds(model), in_inference, strict=True):
-            np.testing.assert_array_equal(a, b, setting)
+            if repeatable:
+                np.testing.assert_array_equal(a, b, setting)
         same = made(case, keras.Model, "default")
         compiled(case, same, "default").set_weights(model.get_weights())
         if name != "RandomCrop":  # which resizes in inference
@@ -387,6 +390,22 @@ class Flag(Stateful):
         return ops.logical_not(self.kept)
 
 
+class UnusedTotal(Stateful):
+    """A sum over the rows that the outputs do not depend on."""
+
+    def call(self, x):
+        self.kept.assign(self.kept + ops.sum(x, 0))
+        return x
+
+
+class UnusedRows(UnusedTotal):
+    start = np.zeros((), "int32")
+
+    def call(self, x):
+        self.kept.assign(self.kept + ops.shape(x)[0])
+        return x
+
+
 RIGHT = {
     "counter": Counter,
     "float counter": FloatCounter,
@@ -395,6 +414,8 @@ RIGHT = {
     "trained": Trained,
     "clipped": Clipped,
     "flag": Flag,
+    "unused total": UnusedTotal,
+    "unused rows": UnusedRows,
 }
 
 
@@ -413,6 +434,12 @@ class Rows(Stateful):
 class Greatest(Stateful):
     def changed(self, x):
         return ops.maximum(self.kept, ops.max(x, 0))
+
+
+class FarGreatest(Greatest):
+    """A maximum that few inputs reach."""
+
+    start = np.full(4, 10, "float32")
 
 
 class Variance(Stateful):
@@ -512,6 +539,7 @@ RIGHT_OR_REFUSED = {
     "total": Total,
     "rows": Rows,
     "greatest": Greatest,
+    "greatest, rarely reached": FarGreatest,
     "variance": Variance,
     "last row": LastRow,
     "normalised": Normalised,
@@ -549,8 +577,7 @@ def test_what_a_written_layer_changes_ends_as_in_stock(setting):
     assert not wrong, wrong
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RIGHT_OR_REFUSED)
+@pytest.mark.parametrize("name", slow_but(RIGHT_OR_REFUSED, "hidden"))
 def test_what_a_written_layer_changes_otherwise_is_right_or_refused(name):
     untracked = issubclass(RIGHT_OR_REFUSED[name], ByTensorFlow)
     keep = lambda model: [model.layers[1].kept] if untracked else []  # noqa: E731

@@ -421,7 +421,8 @@ class NotByXLA(layers.Layer):
         return shape
 
 
-@pytest.mark.parametrize("name", slow_but(NOT_COMPILABLE, "a regulariser by numpy_function"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOT_COMPILABLE)
 def test_auto_never_picks_xla_for_what_cannot_run(name):
     model = auto(**NOT_COMPILABLE[name]())
     logs = model.fit(X, Y, batch_size=4, verbose=0).history
