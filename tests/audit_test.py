@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 
 from keras_elu import audit, doctor
-from keras_elu.distributed import step, strategies
+from keras_elu.distributed import strategies
 from keras_elu.distributed.model import DistributedModel
+from keras_elu.steps import step
 
 ROOT = pathlib.Path(__file__).parents[1]
 MIRRORED = strategies.strategy("mirrored")
@@ -424,7 +425,7 @@ def test_the_trainers_pass(name, flags, command):
 
 SILENT = """
 from keras_elu.recipes import mnist
-from keras_elu.distributed import step
+from keras_elu.steps import step
 step.summed = lambda context, tensors: tensors
 """
 

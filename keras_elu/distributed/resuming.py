@@ -2,30 +2,30 @@
 
 import keras
 
-from keras_elu.distributed.execution import Execution
+from keras_elu.distributed.functions import Functions
 
 
 class Limit(keras.callbacks.Callback):
-    """Makes an execution as short as the steps that are left of an epoch, or of an evaluation.
+    """Shortens an execution to the steps that are left of an epoch, or of an evaluation.
 
     Args:
-        execution: What is executed.
+        functions: Of the model.
         steps: Steps of an epoch; None if it ends with the data.
-        test_steps: The same of an evaluation.
+        test_steps: Steps of an evaluation; None if it ends with the data.
         epoch: The first epoch.
         done: Steps of the first epoch that are done already.
     """
 
     def __init__(
         self,
-        execution: Execution,
+        functions: Functions,
         steps: int | None,
         test_steps: int | None,
         epoch: int = 0,
         done: int = 0,
     ):
         super().__init__()
-        self._execution = execution
+        self._functions = functions
         self._steps, self._test_steps = steps, test_steps
         self._first_epoch, self._done_in_first = epoch, done
         self.done = 0  # of the current epoch, in an earlier attempt
@@ -33,12 +33,12 @@ class Limit(keras.callbacks.Callback):
     def _limit(self, begin, steps, done):
         end = begin + self.model.steps_per_execution
         end = end if steps is None else min(end, steps)
-        self._execution.steps = max(0, end - max(begin, done))
+        self._functions.steps = max(0, end - max(begin, done))
 
     @property
     def skips(self) -> bool:
         """Whether the execution has no step to do."""
-        return self._execution.steps == 0
+        return self._functions.steps == 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.done = self._done_in_first if epoch == self._first_epoch else 0

@@ -6,7 +6,7 @@ import zipfile
 import keras
 import numpy as np
 
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 from keras_elu.training import checkpoints
 from keras_elu.training.store import Store, read
 

@@ -6,20 +6,20 @@ import keras
 import tensorflow as tf
 
 from keras_elu import layers
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 
 
-class StepScalars:
-    """Gives a row of numbers for every step; called where the steps are traced.
+class Reader:
+    """Reads the scalars of a step; called where the steps are traced.
 
     Args:
         model: A compiled model, all variables of which exist.
         training: Whether it trains; an evaluation has its loss and its wait only.
 
     Attributes:
-        names: Of the numbers: the loss of the step's batch; the seconds for which it waited for the
-            batch; the learning rate that it used; and by layer each alpha that changes, a schedule
-            or learnt, the mean where it is several, as it is after the step.
+        names: Of the scalars: the loss of the step's batch; the seconds that it waited for the
+            batch; the learning rate that it used; and, by layer, each alpha that is scheduled or
+            learnt, after the step, and its mean where there are several.
     """
 
     def __init__(self, model: keras.Model, training: bool):
@@ -31,16 +31,16 @@ class StepScalars:
         self.names = ("batch_loss", "input_wait", *rate, *self._changing)
 
     def before(self) -> list[tf.Tensor]:
-        """The numbers that stand before the step."""
+        """Returns the scalars to read before the step."""
         return [] if self._optimizer is None else [_mean(self._optimizer.learning_rate)]
 
     def after(self) -> list[tf.Tensor]:
-        """The numbers that stand after it."""
+        """Returns the scalars to read after the step."""
         return [_mean(layer.alpha) for layer in self._changing.values()]
 
 
 def timed(get: Callable, first: Callable) -> tuple:
-    """Returns what `get` gives, and the seconds until the tensor `first` of it was there."""
+    """Returns what `get` returns, the tensor `first` of it, and the seconds until it was there."""
     begin = tf.timestamp()
     with tf.control_dependencies([begin]):
         given = get()
