@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_elu.distributed import strategies
 from keras_elu.distributed.execution import Execution, PredictExecution, StepScalars
 from keras_elu.steps import analysis, batches, keras_internals, pieces, step
-from keras_elu.steps.isolated import relaxed, spec, tensors
+from keras_elu.steps.isolated import relaxed
 
 
 class Functions:
@@ -28,6 +28,7 @@ class Functions:
     Attributes:
         steps: Number of steps of the next execution.
         scalars: Those of the latest execution.
+        built: Whether all variables exist.
     """
 
     _strategies: ClassVar[dict[tuple[str, ...], tf.distribute.Strategy]] = {}  # by their devices
@@ -46,7 +47,7 @@ class Functions:
         self.scalars = StepScalars((), None)
         self._micro_batches = micro_batches
         self._auto_jit = auto_jit
-        self._built = False
+        self.built = False
         self._batch = None  # tf.TypeSpecs of the data set that was distributed last
         self._refuse_second_strategy()
 
@@ -74,13 +75,12 @@ class Functions:
         """Creates all variables that do not exist yet.
 
         Args:
-            batch: A batch of arrays, with None for absent parts; None: the data set distributed
-                last has such batches.
+            batch: The `tf.TypeSpec`s of a batch; None: of the data set distributed last.
         """
-        if self._built:
+        if self.built:
             return
         if batch is not None:
-            self._batch = tf.nest.map_structure(spec, tensors(batch))
+            self._batch = batch
         batch = self._batch
         self._refuse_composite(batch)
         with strategies.scope(self.strategy):
@@ -88,7 +88,7 @@ class Functions:
         pieces.replace_losses(self.model)
         self.check_scope()
         self._decide_jit(batch)
-        self._built = True
+        self.built = True
 
     def build_layers(self) -> None:
         """Creates the variables of a model that is not compiled."""

@@ -246,6 +246,10 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
 
     # What Keras calls to prepare its loops.
 
+    @property
+    def is_built_for_data(self) -> bool:
+        return self._functions.built
+
     def build_for(self, batch=None):
         self._functions.build(batch)
 

@@ -21,6 +21,8 @@ from keras.src.models.functional import Functional  # noqa: F401
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
+from keras_elu.steps import isolated
+
 _VERSION = tuple(map(int, keras.__version__.split(".")[:2]))
 if not (3, 14) <= _VERSION <= (3, 15):
     raise ImportError(
@@ -45,12 +47,15 @@ class BuiltForSpec:
     """A part of a model class that is built for the data set that it will train on.
 
     Keras calls its one method at the start of `fit`, `evaluate`, `train_on_batch` and
-    `test_on_batch`. A class that has this part defines `build_for`, which takes a batch, or None
-    where Keras reads from the data set that was distributed last.
+    `test_on_batch`. A class that has this part defines `build_for`, which takes the `tf.TypeSpec`s
+    of a batch, or None where Keras reads from the data set that was distributed last, and
+    `is_built_for_data`.
     """
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        self.build_for(data_batch)
+        if not self.is_built_for_data:
+            given = None if data_batch is None else isolated.tensors(data_batch)
+            self.build_for(tf.nest.map_structure(isolated.spec, given))
 
 
 def build(model: keras.Model, batch) -> None:
