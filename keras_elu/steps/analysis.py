@@ -190,27 +190,34 @@ def _is_known(loss: keras.Loss) -> bool:
 
 
 def _kind_by_trial(loss, call) -> pieces.Kind | None:
+    """The kind that a loss has for one-hot labels and probabilities, and for any others too.
+
+    With rows that add up to 1, Dice is a mean: it does not mix what is the same in all rows.
+    """
+    kinds = []
+    for one_hot in (True, False):
+        with contextlib.suppress(Exception):  # whatever a function raises for random labels
+            kinds.append(outside(_loss_trial, loss, call, one_hot))
+    return kinds[0] if kinds and len(set(kinds)) == 1 else None
+
+
+def _loss_trial(loss, call, one_hot: bool) -> pieces.Kind | None:
     def values(rows):
         value = np.asarray(loss(*rows), "float64")
         weight = pieces.weight(loss, *rows)
         return value, len(tf.nest.flatten(rows)[1]) if weight is None else float(weight)
 
-    def trial():
-        y_true = trials.labels(call.y_true, call.y_pred)
-        predictions = tf.nest.map_structure(trials.probabilities, call.y_pred)
-        weights = tf.nest.map_structure(trials.uniform, call.sample_weight)
-        return trials.whole_and_parts(values, (y_true, predictions, weights))
-
-    try:
-        (whole, total), *parts = outside(trial)
-    except Exception:  # whatever a function raises for random labels
-        return None
+    predictions = tf.nest.map_structure(
+        trials.probabilities if one_hot else trials.uniform, call.y_pred
+    )
+    labels = trials.labels(call.y_true, call.y_pred, one_hot)
+    weights = tf.nest.map_structure(trials.uniform, call.sample_weight)
+    (whole, total), *parts = trials.whole_and_parts(values, (labels, predictions, weights))
     if np.ndim(whole):
         same = trials.close(whole, np.concatenate([np.atleast_1d(value) for value, _ in parts]))
         return "rows" if same else None
-    return trials.kind(
-        whole, [value for value, _ in parts], [weight / total for _, weight in parts]
-    )
+    shares = [weight / total for _, weight in parts]
+    return trials.kind(whole, [value for value, _ in parts], shares)
 
 
 def _forward_kinds(model, observed, assigned, batch):

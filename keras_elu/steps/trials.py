@@ -70,7 +70,7 @@ def probabilities(spec: tf.TensorSpec):
     return values
 
 
-def labels(y_true: tf.TypeSpec | Sequence, y_pred):
+def labels(y_true: tf.TypeSpec | Sequence, y_pred, one_hot: bool = True):
     """Returns classes where the predictions have one more dimension, else zeros and ones."""
 
     def label(true, predicted):
@@ -82,7 +82,7 @@ def labels(y_true: tf.TypeSpec | Sequence, y_pred):
         draws = np.random.default_rng(8)
         if fewer and classes > 1:
             values = draws.integers(0, classes, shape)
-        elif len(shape) > 1 and shape[-1] > 1:
+        elif one_hot and len(shape) > 1 and shape[-1] > 1:
             values = np.eye(shape[-1])[draws.integers(0, shape[-1], shape[:-1])]
         else:
             values = draws.integers(0, 2, shape)

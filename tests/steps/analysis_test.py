@@ -130,6 +130,18 @@ def test_what_no_pieces_can_compute_is_refused_unless_there_is_one(name):
         assert str(caught.value).count(". ") == 0
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("loss", [keras.losses.Dice, keras.losses.Tversky, keras.losses.Circle])
+def test_a_loss_that_mixes_rows_is_refused_though_it_is_a_mean_of_some(loss, activation):
+    with training.strategy("mirrored").scope():
+        inputs = keras.Input((8,))
+        made = training.DistributedModel(inputs, layers.Dense(3, activation=activation)(inputs))
+        made.compile("sgd", loss(), jit_compile=False)
+    labels = RANDOM.integers(0, 2, Y.shape) if loss is not keras.losses.Circle else Y[:, 0] > 0
+    with pytest.raises(ValueError, match="neither the mean nor the sum"):
+        made.fit(X, np.asarray(labels, "float32"), verbose=0)
+
+
 def root(y, p):
     return ops.sqrt(ops.mean((y - p) ** 2))
 
