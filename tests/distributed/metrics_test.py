@@ -59,7 +59,7 @@ METRICS = {
     "CategoricalAccuracy": ("one_hot", {}),
     "CategoricalCrossentropy": ("one_hot", {}),
     "CategoricalHinge": ("one_hot", {}),
-    "ConcordanceCorrelation": ("real", {"axis": 0}),
+    "ConcordanceCorrelation": ("one_hot", {}),
     "CosineSimilarity": ("real", {}),
     "F1Score": ("one_hot", {}),
     "FBetaScore": ("one_hot", {"beta": 2.0, "average": "micro"}),
@@ -76,7 +76,7 @@ METRICS = {
     "MeanSquaredLogarithmicError": ("positive", {}),
     "OneHotIoU": ("one_hot", {"num_classes": 3, "target_class_ids": [0]}),
     "OneHotMeanIoU": ("one_hot", {"num_classes": 3}),
-    "PearsonCorrelation": ("real", {"axis": 0}),
+    "PearsonCorrelation": ("one_hot", {}),
     "Poisson": ("positive", {}),
     "Precision": ("binary", {}),
     "PrecisionAtRecall": ("binary", {"recall": 0.5, "num_thresholds": 20}),
@@ -224,6 +224,7 @@ WRITTEN = {
     "a function, sum": lambda: total_of_batch,
     "a function, greatest": lambda: greatest_of_batch,
     "a function, rank": lambda: rank_in_batch,
+    "a correlation over rows": lambda: metrics.PearsonCorrelation(axis=0, name="correlation"),
     "a string": lambda: "mae",
     "accuracy": lambda: "accuracy",
 }
@@ -246,7 +247,7 @@ def of_keras(weighted, **compiling):
 
 def without_losses_of_outputs(results):
     """Stock Keras counts each batch once in them, whatever its size."""
-    return {k: v for k, v in results.items() if k.split(": ")[1] not in OF_OUTPUTS}
+    return {k: v for k, v in results.items() if k.split(": ")[-1] not in OF_OUTPUTS}
 
 
 OF_OUTPUTS = {f"{output}_loss" for output in TARGETS}
@@ -288,7 +289,13 @@ def test_every_written_metric_is_that_of_the_global_batch(weighted, setting):
     assert_right(written(weighted, names), setting, stock(written(weighted, names)))
 
 
-UNWEIGHTED = {"a wrapped root", "a function, root", "a function, sum", "a function, greatest"}
+UNWEIGHTED = {
+    "a correlation over rows",
+    "a wrapped root",
+    "a function, root",
+    "a function, sum",
+    "a function, greatest",
+}
 
 
 MASKED = RANDOM.normal(size=(ROWS, 4, 3)).astype("float32")
