@@ -108,7 +108,8 @@ def ours(case: Case, setting: str, **keywords) -> dict[str, np.ndarray]:
         return results(case, model)
     except ValueError as error:
         text = one_sentence(error)
-        assert is_deliberate(error), f"fails by chance: {text}"
+        if not is_deliberate(error):
+            raise AssertionError(f"fails by chance: {text}") from error
         after = [v.numpy() for v in model.weights]
         if len(before) > len(after):
             after += [v.numpy() for v in case.state(model)]
