@@ -72,7 +72,7 @@ def read() -> Cluster:
         case {"cluster": {**jobs}, "task": {"type": str(kind), "index": int(index)}}:
             pass
         case _:
-            raise ValueError(f"TF_CONFIG is {text}, which is not of the form {_FORM}.")
+            raise ValueError(f"TF_CONFIG is {text}: write it as {_FORM}.")
     if wrong := sorted({kind, *map(str, jobs)} - {"chief", "worker"}):
         raise ValueError(
             f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: remove it."

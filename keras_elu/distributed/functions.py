@@ -1,6 +1,6 @@
 """Makes the functions that train, evaluate and predict, for a model and its strategy."""
 
-import textwrap
+import re
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_elu.distributed import strategies
 from keras_elu.distributed.execution import Execution, PredictExecution, StepScalars
-from keras_elu.steps import analysis, batches, keras_internals, pieces, step
+from keras_elu.steps import batches, keras_internals, origin, pieces, step, trials
 from keras_elu.steps.isolated import relaxed
 
 
@@ -58,15 +58,15 @@ class Functions:
         devices = self.strategy.extended.worker_devices
         if self._strategies.setdefault(devices, self.strategy) is not self.strategy:
             raise ValueError(
-                "Another strategy was made before on the same devices, with which TensorFlow would "
-                'confuse this one: use keras_elu.training.strategy("mirrored"), which is the same '
-                "object in the whole process."
+                "This process already has another strategy on the same devices, and TensorFlow "
+                'confuses the two: use keras_elu.training.strategy("mirrored"), which always '
+                "returns the same object."
             )
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the batches of a data set cut for the replicas."""
         self._batch = dataset.element_spec
-        self._refuse_composite(self._batch)
+        self._refuse_composite(self._batch, self.replicas)
         return self.strategy.distribute_datasets_from_function(
             lambda context: batches.cut(dataset, context)
         )
@@ -82,7 +82,7 @@ class Functions:
         if batch is not None:
             self._batch = batch
         batch = self._batch
-        self._refuse_composite(batch)
+        self._refuse_composite(batch, self.replicas)
         with strategies.scope(self.strategy):
             keras_internals.build(self.model, tf.nest.map_structure(relaxed, batch))
         pieces.replace_losses(self.model)
@@ -112,20 +112,22 @@ class Functions:
             for variable in variables:
                 if not self.strategy.extended.variable_created_in_scope(variable.value):
                     raise ValueError(
-                        f"The variable {variable.path} of the {owner} was created outside of the "
-                        "scope of the model's strategy: make the model, its layers, its optimizer "
-                        "and its metrics in `with strategy.scope():`."
+                        f"The variable {variable.path} of the {owner} was created outside the "
+                        "scope of the model's strategy: create the model, its layers, its "
+                        "optimizer and its metrics inside `with strategy.scope():`."
                     )
 
-    def _refuse_composite(self, batch) -> None:
-        if self.replicas == 1:
+    def _refuse_composite(self, batch, number: int) -> None:
+        """Raises `ValueError` if the rows of a batch cannot be split into a number of pieces."""
+        if number == 1:
             return
+        dense = {"RaggedTensor": "to_tensor()", "SparseTensor": "tf.sparse.to_dense"}
         for part in tf.nest.flatten(batch):
             if isinstance(part, tf.RaggedTensorSpec | tf.SparseTensorSpec):
+                name = part.value_type.__name__
                 raise ValueError(
-                    f"The data has a {part.value_type.__name__}, whose rows cannot be cut for "
-                    f"{self.replicas} replicas: convert it with to_tensor() or tf.sparse.to_dense, "
-                    'or use the strategy "default".'
+                    f"The data has a {name}, whose rows cannot be split into {number} pieces: "
+                    f"convert it with {dense[name]}, or {origin.ON_ONE}."
                 )
 
     def _decide_jit(self, batch) -> None:
@@ -134,7 +136,7 @@ class Functions:
         if self._auto_jit is None or model.run_eagerly:
             return
         model.jit_compile = self._auto_jit(model)
-        if not model.jit_compile or analysis.is_all_keras(model):
+        if not model.jit_compile or origin.is_all_keras(model):
             return
 
         def rows(part):
@@ -148,11 +150,13 @@ class Functions:
         except Exception as error:  # XLA's, or the model's own, which the step then raises
             model.jit_compile = False
             if self.strategy.extended.should_checkpoint:  # the chief
-                reason = textwrap.shorten(str(error), 200)
-                print(f"jit_compile: off, as XLA cannot compile the step ({reason})")
+                found = re.search(r"on XLA_\w+: (\w+)", str(error))
+                reason = found[1] if found else trials.first_line(error)
+                print(f'jit_compile="auto" runs without XLA, which cannot compile {reason}')
 
     def step(self, batch, *, training: bool, micro_batches: int) -> step.Step:
         """Returns the step for batches of the `tf.TypeSpec`s `batch`."""
+        self._refuse_composite(batch, micro_batches)
         return step.Step(
             self.model,
             batch,
@@ -178,8 +182,8 @@ class Functions:
         rows = None if self._batch is None else tf.nest.flatten(self._batch)[0].shape[0]
         if rows is None:
             raise ValueError(
-                'micro_batches="auto" needs to know the size of a batch: batch the data set with '
-                "drop_remainder=True, or give a number."
+                'micro_batches="auto" needs a fixed batch size: batch the data set with '
+                "drop_remainder=True, or pass a number."
             )
         rows = -(-rows // self.replicas)
         zeros = tf.nest.map_structure(
@@ -189,8 +193,8 @@ class Functions:
         while not self._fits(zeros, number):
             if number >= rows:
                 raise ValueError(
-                    "The step does not fit into memory even with a single example at a time: make "
-                    "the model or its input smaller."
+                    "The step does not fit into memory even one example at a time: make the model "
+                    "or its input smaller."
                 )
             number *= 2
         if self.strategy.extended.should_checkpoint:  # the chief

@@ -20,11 +20,11 @@ from keras_elu.steps import keras_internals, step
 _LARGEST_KERNEL = {"float32": math.inf, "bfloat16": 2**18}
 # What this class replaces, by what to override instead.
 _REPLACED = {
-    "train_step": "compute_loss, or call",
-    "test_step": "compute_loss, or call",
+    "train_step": "compute_loss or call",
+    "test_step": "compute_loss or call",
     "predict_step": "call",
-    "make_train_function": "compute_loss, or call",
-    "make_test_function": "compute_loss, or call",
+    "make_train_function": "compute_loss or call",
+    "make_test_function": "compute_loss or call",
     "make_predict_function": "call",
 }
 
@@ -51,14 +51,19 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     """
 
     def __new__(cls, *arguments, **keywords):
-        layers = list(arguments) + [keywords[name] for name in ("layers",) if name in keywords]
-        if cls is DistributedModel and len(layers) == 1 and isinstance(layers[0], list | tuple):
-            return object.__new__(_Sequential)
-        if keras_internals.is_functional(arguments, keywords):
-            if cls is DistributedModel:
-                return object.__new__(_Functional)
-            _make_functional(cls)
-        return super().__new__(cls)
+        if cls is not DistributedModel:
+            return super().__new__(cls)
+        layers = [*arguments, *(keywords[name] for name in ("layers",) if name in keywords)]
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            return super().__new__(_Sequential)
+        functional = keras_internals.is_functional(arguments, keywords)
+        return super().__new__(_Functional if functional else cls)
+
+    def __init__(self, *arguments, **keywords):
+        made = isinstance(self, keras_internals.Functional | keras.Sequential)
+        if not made and keras_internals.is_functional(arguments, keywords):
+            _make_functional(type(self))
+        super().__init__(*arguments, **keywords)
 
     _micro_batches = 1
 
@@ -92,7 +97,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             and micro_batches > 0
         ):
             raise ValueError(
-                f'micro_batches must be "auto" or a positive int, not {micro_batches!r}.'
+                f'micro_batches must be "auto" or a positive whole number, not {micro_batches!r}.'
             )
         strategy = super().distribute_strategy
         auto = jit_compile == "auto"
@@ -111,11 +116,11 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         with scope(strategy):
             super().compile(*arguments, jit_compile=jit_compile, **keywords)
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if optimizer is not None and optimizer.gradient_accumulation_steps:
+        if number := getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
-                f"The optimizer has gradient_accumulation_steps="
-                f"{optimizer.gradient_accumulation_steps}: multiply the batch size by it, and give "
-                "it to compile as micro_batches instead."
+                f"The optimizer has gradient_accumulation_steps={number}, but DistributedModel "
+                f"accumulates gradients itself: remove it, multiply the batch size by {number} and "
+                f"pass micro_batches={number} to compile."
             )
         self._micro_batches = micro_batches
         self._made = Functions(self, strategy, micro_batches, _is_faster_compiled if auto else None)
@@ -123,13 +128,11 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
 
     def _check_overrides(self):
         for name, instead in _REPLACED.items():
-            if getattr(type(self), name) not in (
-                getattr(DistributedModel, name),
-                getattr(keras.Model, name),
-            ):
+            own = getattr(DistributedModel, name), getattr(keras.Model, name)
+            if name in vars(self) or getattr(type(self), name) not in own:
                 raise ValueError(
                     f"{type(self).__name__} overrides {name}, which DistributedModel does not "
-                    f"call: override {instead} instead, or make it a keras.Model."
+                    f"call: override {instead} instead, or subclass keras.Model."
                 )
 
     @property
@@ -174,8 +177,8 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         data = [given.get("x"), given.get("validation_data")]
         if any(isinstance(x, tf.distribute.DistributedDataset) for x in data):
             raise ValueError(
-                "The data set is distributed already: give the tf.data.Dataset of global batches, "
-                "which the model distributes itself."
+                "The data set is already distributed: pass the tf.data.Dataset of global batches, "
+                "and the model distributes it."
             )
         callbacks = given.get("callbacks")
         inside = isinstance(callbacks, keras.callbacks.CallbackList)  # evaluate in fit
@@ -203,7 +206,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         endless = isinstance(data, tf.data.Dataset) and int(data.cardinality()) < 0
         if steps is None or not endless:
             raise ValueError(
-                "initial_step needs steps_per_epoch and endless data: give the length of an epoch "
+                "initial_step needs steps_per_epoch and an endless data set: pass steps_per_epoch, "
                 "and a tf.data.Dataset with .repeat()."
             )
         verbose = given.get("verbose", "auto")
@@ -229,20 +232,37 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     # What Keras calls to save and to load.
 
     def get_compile_config(self):
-        config = super().get_compile_config()
+        config = _CompileConfig(super().get_compile_config())
+        config.micro_batches = self._micro_batches
         if config and not isinstance(self, _Plain):  # which is loaded as a plain Keras model
             config["micro_batches"] = self._micro_batches
         return config
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        arguments = keras.saving.deserialize_keras_object(dict(config))
+        arguments.setdefault("micro_batches", getattr(config, "micro_batches", 1))
+        self.compile(**arguments)
         if self.optimizer is not None and self.built:
             with scope(super().distribute_strategy):
                 self.optimizer.build(self.trainable_variables)
 
     def __reduce__(self):
-        _, arguments = super().__reduce__()
-        return _restored, (*arguments, isinstance(self, _Plain), self._micro_batches)
+        _, saved = super().__reduce__()
+        return keras_internals.unpickled, saved
+
+    def __copy__(self):
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo):
+        _, saved = super().__reduce__()
+        model = keras_internals.unpickled(*saved)
+        if isinstance(self, _Plain):
+            model.__class__ = type(self)
+            model._micro_batches = self._micro_batches
+            if model.compiled:
+                strategy = super(DistributedModel, model).distribute_strategy
+                model._made = Functions(model, strategy, model._micro_batches)
+        return model
 
     # What Keras calls to prepare its loops.
 
@@ -255,16 +275,25 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
+            self._check_overrides()
             self.train_function = self._functions.train_function()
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
+            self._check_overrides()
             self.test_function = self._functions.test_function()
 
     def make_predict_function(self, force=False):
         if self.predict_function is None or force:
+            self._check_overrides()
             self._functions.build_layers()
             self.predict_function = self._functions.predict_function()
+
+
+class _CompileConfig(dict):
+    """A compile configuration whose `micro_batches` copies keep and files do not."""
+
+    micro_batches: int | Literal["auto"] = 1
 
 
 class _Plain:
@@ -282,19 +311,6 @@ class _Sequential(_Plain, DistributedModel, keras.Sequential):
 for _form, _own in ((_Functional, keras_internals.Functional), (_Sequential, keras.Sequential)):
     _form.__name__, _form.__module__ = _own.__name__, _own.__module__
     _form.__qualname__ = DistributedModel.__name__
-
-
-def _restored(saved, plain: bool, micro_batches: int | Literal["auto"]) -> DistributedModel:
-    """Returns the model of a copy or a pickle, which Keras loads as a plain one."""
-    model = keras_internals.unpickled(saved)
-    if plain:
-        model.__class__ = _Sequential if isinstance(model, keras.Sequential) else _Functional
-        model._micro_batches = micro_batches
-        if model.compiled:
-            model._made = Functions(
-                model, super(DistributedModel, model).distribute_strategy, micro_batches
-            )
-    return model
 
 
 def _make_functional(cls: type) -> None:

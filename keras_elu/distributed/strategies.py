@@ -21,8 +21,8 @@ def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager
         return contextlib.nullcontext()
     if tf.distribute.has_strategy():
         raise ValueError(
-            "The model was made outside of the scope of the strategy in use: make the model, its "
-            "layers, its optimizer and its metrics in `with strategy.scope():`."
+            "The model was created outside the scope of the strategy in use: create the model, its "
+            "layers, its optimizer and its metrics inside `with strategy.scope():`."
         )
     return strategy.scope()
 

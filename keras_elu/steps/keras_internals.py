@@ -1,15 +1,14 @@
-"""All that is replaced in Keras although Keras does not offer it for replacement.
+"""Everything that uses Keras's private API.
 
 Keras 3.14 and 3.15 have no public way to build a model for its data without reading a batch, to
-apply an optimizer to tensors on TensorFlow, or to see the single losses of `compile`, and what the
-layers of a model add and assign. What is done instead is here and nowhere else, and only for the
-versions that the tests run on.
+apply an optimizer to tensors on TensorFlow, to read the individual losses of `compile`, or to see
+what the layers of a model add and assign. The workarounds are here and nowhere else, and they
+accept only the versions that the tests run on.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from unittest import mock
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -34,22 +33,20 @@ _lock = threading.Lock()
 
 
 def is_functional(arguments: tuple, keywords: dict) -> bool:
-    """Returns whether a model is made of inputs and outputs, by the arguments of its class."""
+    """Returns whether the arguments of a model class are those of a functional model."""
     return functional_init_arguments(arguments, keywords)
 
 
-def unpickled(saved) -> keras.Model:
-    """Returns the model that Keras pickled."""
-    return keras.Model._unpickle_model(saved)
+# Returns the model that Keras has pickled; a pickle that refers to it needs no keras_elu.
+unpickled = keras.Model._unpickle_model
 
 
 class BuiltForSpec:
-    """A part of a model class that is built for the data set that it will train on.
+    """A mixin for models that are built from the `tf.TypeSpec`s of a batch.
 
-    Keras calls its one method at the start of `fit`, `evaluate`, `train_on_batch` and
-    `test_on_batch`. A class that has this part defines `build_for`, which takes the `tf.TypeSpec`s
-    of a batch, or None where Keras reads from the data set that was distributed last, and
-    `is_built_for_data`.
+    Keras calls its only method at the start of `fit`, `evaluate`, `train_on_batch` and
+    `test_on_batch`. A class with this mixin defines `is_built_for_data`, and `build_for`, which
+    takes the `tf.TypeSpec`s of a batch, or None for those of the last distributed data set.
     """
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -61,12 +58,12 @@ class BuiltForSpec:
 def build(model: keras.Model, batch) -> None:
     """Creates every variable of the model, the optimizer, the metrics and the losses.
 
-    Keras reads a batch for this and throws it away, and under several workers fails to
+    Keras instead reads a batch and discards it, which fails with several workers
     (https://github.com/keras-team/keras/issues/20585).
 
     Args:
         model: A compiled model.
-        batch: What the data set yields, as `tf.TypeSpec`s.
+        batch: The `tf.TypeSpec`s of a batch.
     """
     metrics, loss = model._compile_metrics, model._compile_loss
     parts = [part for part in (metrics, loss) if part is not None]
@@ -111,37 +108,60 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
 
 
 def output_loss_trackers(model: keras.Model) -> list[keras.metrics.Mean]:
-    """Returns the metrics of the single losses of a model with several outputs."""
+    """Returns the metrics of the individual losses of a model with several outputs."""
     return [] if model._compile_loss is None else model._compile_loss.metrics
 
 
 def losses(model: keras.Model) -> list[Callable]:
-    """Returns the single losses of a compiled model; none before it is built."""
-    flat = None if model._compile_loss is None else model._compile_loss._flat_losses
-    return [entry.loss for entry in flat or []]
+    """Returns the individual losses of a compiled model; none where `compute_loss` ignores them."""
+    return [entry.loss for entry in getattr(model._compile_loss, "_flat_losses", None) or []]
 
 
 def replace_losses(model: keras.Model, replace: Callable[[Callable, int], Callable]) -> None:
-    """Puts `replace(loss, number)` in the place of each loss of a built model."""
-    if model._compile_loss is not None:
+    """Replaces each loss of a built model by `replace(loss, number)`."""
+    if entries := getattr(model._compile_loss, "_flat_losses", None):
         model._compile_loss._flat_losses = [
-            entry._replace(loss=replace(entry.loss, number))
-            for number, entry in enumerate(model._compile_loss._flat_losses)
+            entry._replace(loss=replace(entry.loss, number)) for number, entry in enumerate(entries)
         ]
 
 
-def layers(model: keras.Model) -> list[keras.Layer]:
-    """Returns the model's layers and theirs."""
+def layers(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the model and all layers in it, at any depth."""
     return list(model._flatten_layers())
 
 
+def operations(model: keras.Layer) -> list[keras.Operation]:
+    """Returns the operations in a functional model that are not layers."""
+    found = [op for layer in layers(model) for op in getattr(layer, "_operations", [])]
+    return [op for op in found if not isinstance(op, keras.Layer)]
+
+
+@contextlib.contextmanager
+def inference(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    """Makes layers compute as in inference, even where the model is called for training."""
+
+    def replacement(layer):
+        return lambda *inputs, **keywords: type(layer).call(
+            layer, *inputs, **{**keywords, "training": False}
+        )
+
+    changed = [x for x in layers if x._call_has_training_arg and "call" not in vars(x)]
+    for layer in changed:
+        vars(layer)["call"] = replacement(layer)
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del vars(layer)["call"]
+
+
 def mask(tensor) -> tf.Tensor | None:
-    """Returns which entries of a tensor are valid, where a layer or a loss has marked some."""
+    """Returns the mask of a tensor: which of its entries are valid. None: all."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def set_mask(tensor, mask: tf.Tensor) -> None:
-    """Marks the valid entries of a tensor."""
+    """Sets the mask of a tensor."""
     tensor._keras_mask = mask
 
 
@@ -151,33 +171,33 @@ def compiled_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
 
 
 def update_compiled_metrics(model: keras.Model, y, y_pred, sample_weight) -> None:
-    """Updates the metrics given to `compile` and nothing else."""
+    """Updates only the metrics given to `compile`."""
     model._compile_metrics.update_state(y, y_pred, sample_weight)
 
 
 def own_metrics(model: keras.Model) -> set[int]:
-    """Returns the identities of the metrics that `compile` has made or was given."""
+    """Returns the identities of the metrics that `compile` created or was given."""
     metrics = [loss_tracker(model), *output_loss_trackers(model)]
     return {id(m) for m in [*metrics, model._compile_metrics, *compiled_metrics(model)]}
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """Returns the variables of a layer without those of the layers in it."""
+    """Returns the variables of a layer, without those of its sublayers."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def adder(layers: list[keras.Layer], loss: tf.Tensor) -> keras.Layer | None:
-    """Returns the layer that added a loss in the current `keras.StatelessScope`."""
+    """Returns the layer that has added a loss in the current `keras.StatelessScope`."""
     return next((layer for layer in layers if id(loss) in layer._loss_ids), None)
 
 
 def call(model: keras.Model, x, training: bool):
-    """Calls a model."""
+    """Calls a model, which need not have an argument `training`."""
     return model(x, **({"training": training} if model._call_has_training_arg else {}))
 
 
 def compute_loss(model: keras.Model, x, y, y_pred, sample_weight, training: bool) -> tf.Tensor:
-    """Calls the model's `compute_loss`, which may be overridden without `training`."""
+    """Calls the model's `compute_loss`, which need not have an argument `training`."""
     return model._compute_loss(x, y, y_pred, sample_weight, training=training)
 
 
@@ -187,7 +207,7 @@ def added_losses() -> list[tf.Tensor]:
 
 
 class Recording(keras.StatelessScope):
-    """A `keras.StatelessScope` that records which variables are assigned."""
+    """A `keras.StatelessScope` that records the assigned variables."""
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
@@ -199,21 +219,21 @@ class Recording(keras.StatelessScope):
         super().add_update((variable, self.revised(variable, value)))
 
     def revised(self, variable: keras.Variable, value: tf.Tensor) -> tf.Tensor:
-        """Returns the value to keep of an assignment."""
+        """Returns the value to store for an assignment."""
         return value
 
 
 def moving_averages(optimizer: keras.Optimizer) -> list[keras.Variable]:
-    """Returns the averages of the weights that a built optimizer with `use_ema` keeps."""
+    """Returns the moving averages of the weights of a built optimizer with `use_ema`."""
     return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
 
 
 def apply(optimizer: keras.Optimizer, state: list, gradients: list, weights: list) -> tuple:
     """Returns the weights and the optimizer's state after a step, as tensors.
 
-    It is `stateless_apply`, which Keras refuses on TensorFlow since its optimizers there sum the
-    gradients of the replicas and update distributed variables as they go along. The methods of the
-    class that all backends share do neither, so that clipping and all else see the reduced
+    This is `stateless_apply`, which Keras refuses on TensorFlow: its optimizers there sum the
+    gradients over the replicas and update distributed variables themselves. The methods of the base
+    class of all backends do neither. Clipping, like everything else, then sees the reduced
     gradients (https://github.com/keras-team/keras/issues/20582).
     """
     with _functional(getattr(optimizer, "inner_optimizer", optimizer)):
@@ -235,11 +255,18 @@ def _functional(optimizer: keras.Optimizer) -> Iterator[None]:
     methods = {name: getattr(BaseOptimizer, name) for name in shared}
     methods["_var_key"] = lambda self, variable: keys[id(variable)]
     methods["_backend_apply_gradients"] = _apply_gradients
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_lock)
-        for name, method in methods.items():
-            stack.enter_context(mock.patch.object(TFOptimizer, name, method))
-        yield
+    with _lock:
+        replaced = {name: vars(TFOptimizer)[name] for name in methods if name in vars(TFOptimizer)}
+        try:
+            for name, method in methods.items():
+                setattr(TFOptimizer, name, method)
+            yield
+        finally:
+            for name in methods:
+                if name in replaced:
+                    setattr(TFOptimizer, name, replaced[name])
+                else:
+                    delattr(TFOptimizer, name)
 
 
 def _apply_gradients(self, gradients, variables):
@@ -258,5 +285,5 @@ def _apply_gradients(self, gradients, variables):
 
 
 def is_seed(variable: keras.Variable) -> bool:
-    """Whether it is the state of a `keras.random.SeedGenerator`."""
+    """Returns whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.name == "seed_generator_state"

@@ -24,10 +24,17 @@ class Prediction:
         self._model = model
         self._replicas = replicas
         self._analysis = analyse(
-            model, self._computed, batch, predicting=True, in_pieces=replicas > 1
+            model,
+            self._computed,
+            batch,
+            training=False,
+            predicting=True,
+            in_pieces=replicas > 1,
         )
-        known = {id(v) for v in [*model.trainable_variables, *model.metrics_variables]}
-        state = [v for v in model.variables if id(v) not in known]
+        weights = {id(v) for v in model.trainable_variables}
+        metrics = {id(v): v for v in model.metrics_variables}
+        state = [v for v in model.variables if id(v) not in weights | metrics.keys()]
+        state += [v for i, v in metrics.items() if i in self._analysis.state]
         self._variables = Variables(model.trainable_variables, [*state, *self._analysis.untracked])
         self._compute = Isolated(self._outputs, jit_compile)
 

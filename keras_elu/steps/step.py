@@ -63,6 +63,7 @@ class Step:
             model,
             lambda batch: forward(model, batch, training),
             batch,
+            training=training,
             predicting=False,
             in_pieces=self._in_pieces,
         )
@@ -245,8 +246,8 @@ class Step:
             for t in variables.tensors(first.outputs)
         ]
         every_row = [
-            tf.concat(pair, 0)
-            for pair in zip(variables.tensors(first.outputs), missing, strict=True)
+            tf.ensure_shape(tf.concat([own, rest], 0), [None, *own.shape[1:]])
+            for own, rest in zip(variables.tensors(first.outputs), missing, strict=True)
         ]
         first = first._replace(outputs=variables.packed(first.outputs, every_row))
 
@@ -293,6 +294,7 @@ def is_synchronized(layer: keras.Layer) -> bool:
 def _part(batch, begin, size):
     def rows(tensor):
         rest = len(tensor.shape) - 1
-        return tf.slice(tensor, [begin] + [0] * rest, [size] + [-1] * rest)
+        taken = tf.slice(tensor, [begin] + [0] * rest, [size] + [-1] * rest)
+        return tf.ensure_shape(taken, [size if isinstance(size, int) else None, *tensor.shape[1:]])
 
     return tf.nest.map_structure(rows, batch)

@@ -1,7 +1,9 @@
-"""A trial of a function on a few random rows, whole and in two pieces."""
+"""Trials of a function on a few random rows, whole and in two pieces."""
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,27 +13,44 @@ ROWS, FIRST = 5, 2  # rows of the trial, and of its first piece
 _LENGTH = 8  # of a dimension whose length is not fixed
 
 
-def kind(whole, parts: Sequence, shares: Sequence[float]) -> Kind | None:
+def kind(whole, parts: Sequence, shares: Sequence[float], tolerance: float = 1e-4) -> Kind | None:
     """Returns how a value for a whole batch follows from those for its parts; None: in no way."""
     if not np.all(np.isfinite(whole)):
         return None
-    if close(whole, sum(share * part for share, part in zip(shares, parts, strict=True))):
+    if close(whole, sum(s * part for s, part in zip(shares, parts, strict=True)), tolerance):
         return "mean"
-    return "sum" if close(whole, sum(parts)) else None
+    return "sum" if close(whole, sum(parts), tolerance) else None
 
 
-def close(a, b) -> bool:
-    """Whether two values agree to rounding in float32."""
-    return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=1e-4, atol=1e-5)
+def close(a, b, tolerance: float = 1e-4) -> bool:
+    """Returns whether two values are equal up to rounding."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or not np.issubdtype(a.dtype, np.floating):
+        return np.array_equal(a, b)
+    largest = np.max(np.abs(a), initial=0, where=np.isfinite(a))
+    return np.allclose(a, b, tolerance, 1e-6 + 0.1 * tolerance * largest, equal_nan=True)
+
+
+def tolerance(layers: Iterable[keras.Layer]) -> float:
+    """Returns the relative error of rounding in the outputs of layers."""
+    half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
+    return 3e-2 if half else 1e-4
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the beginning of an error's text, as a part of a sentence."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten(text, 100).rstrip(".")
+
+
+def cut(rows, begin: int, end: int):
+    """Returns some of the rows of nested tensors."""
+    return tf.nest.map_structure(lambda t: None if t is None else t[begin:end], rows)
 
 
 def whole_and_parts(function: Callable, rows) -> list:
-    """Returns a function of all rows, of the first ones and of the rest."""
-
-    def cut(begin, end):
-        return tf.nest.map_structure(lambda t: None if t is None else t[begin:end], rows)
-
-    return [function(cut(*ends)) for ends in ((0, ROWS), (0, FIRST), (FIRST, ROWS))]
+    """Returns the values of a function for all rows, the first rows and the others."""
+    return [function(cut(rows, *ends)) for ends in ((0, ROWS), (0, FIRST), (FIRST, ROWS))]
 
 
 def _shape(spec) -> list[int]:
@@ -39,7 +58,7 @@ def _shape(spec) -> list[int]:
 
 
 def random(spec: tf.TypeSpec | None):
-    """Returns random rows of a data type and a shape."""
+    """Returns random rows."""
     if spec is None:
         return None
     if not isinstance(spec, tf.TensorSpec):
@@ -63,7 +82,7 @@ def uniform(spec: tf.TensorSpec | None):
 
 
 def probabilities(spec: tf.TensorSpec):
-    """Returns random rows that add up to 1, which most losses take as predictions."""
+    """Returns random rows that add up to 1, which most losses accept as predictions."""
     values = uniform(spec)
     if values.shape[-1] > 1 and len(values.shape) > 1:
         values /= tf.reduce_sum(values, -1, keepdims=True)
@@ -71,7 +90,7 @@ def probabilities(spec: tf.TensorSpec):
 
 
 def labels(y_true: tf.TypeSpec | Sequence, y_pred, one_hot: bool = True):
-    """Returns classes where the predictions have one more dimension, else zeros and ones."""
+    """Returns labels that suit predictions: classes, one-hot rows, or zeros and ones."""
 
     def label(true, predicted):
         if true is None:

@@ -176,6 +176,7 @@ def gathered(context: tf.distribute.ReplicaContext, nested, rows: tf.Tensor):
     def gather(tensor):
         wide = tensor.dtype in (tf.bfloat16, tf.float16, tf.bool)  # which collectives do not have
         own = tf.cast(tensor, "float32") if wide else tensor
-        return tf.cast(context.all_gather(own[: tf.cast(rows, "int32")], 0), tensor.dtype)
+        every = tf.cast(context.all_gather(own[: tf.cast(rows, "int32")], 0), tensor.dtype)
+        return tf.ensure_shape(every, [None, *tensor.shape[1:]])
 
     return packed(nested, [gather(tensor) for tensor in tensors(nested)])

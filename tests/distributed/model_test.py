@@ -608,19 +608,19 @@ def second_strategy():
 
 
 MISUSES = {
-    "a second strategy": (second_strategy, "Another strategy was made before"),
-    "layers outside": (layers_outside, "was created outside of the scope"),
-    "fitted elsewhere": (fitted_elsewhere, "made outside of the scope of the strategy in use"),
-    "optimizer outside": (optimizer_outside, "of the optimizer was created outside of the scope"),
+    "a second strategy": (second_strategy, "already has another strategy"),
+    "layers outside": (layers_outside, "was created outside the scope"),
+    "fitted elsewhere": (fitted_elsewhere, "created outside the scope of the strategy in use"),
+    "optimizer outside": (optimizer_outside, "of the optimizer was created outside the scope"),
     "micro_batches 0": (lambda: mirrored(micro_batches=0), "not 0"),
     "micro_batches 1.5": (lambda: mirrored(micro_batches=1.5), "not 1.5"),
     "accumulation": (
         lambda: mirrored(optimizer=lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2)),
-        "give it to compile as micro_batches",
+        "pass micro_batches=2 to compile",
     ),
     "synchronised, XLA": (lambda: synchronised_xla(jit_compile=True), "synchronized=False"),
     "synchronised, parts": (lambda: synchronised_xla(micro_batches=2), "synchronized=False"),
-    "distributed data": (distributed_data, "is distributed already"),
+    "distributed data": (distributed_data, "is already distributed"),
     "auto without a size": (
         lambda: mirrored(micro_batches="auto").fit(X, Y, batch_size=8, verbose=0),
         "drop_remainder=True",

@@ -239,7 +239,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     ids=["no length", "an end", "arrays"],
 )
 def test_to_begin_amid_an_epoch_needs_endless_data_and_a_length(fitting):
-    with pytest.raises(ValueError, match="initial_step needs steps_per_epoch and endless data"):
+    with pytest.raises(ValueError, match="initial_step needs steps_per_epoch and an endless"):
         make().fit(**fitting, initial_step=2, verbose=0)
 
 

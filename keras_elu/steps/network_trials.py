@@ -1,0 +1,150 @@
+"""How what layers compute, assign and add for a batch follows from its pieces, by trial."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_elu.steps import keras_internals, trials
+from keras_elu.steps.isolated import outside
+from keras_elu.steps.origin import ON_ONE, is_keras, is_known, is_known_network
+
+_PIECES = "replicas and micro-batches see only some of them"
+
+
+class _Trial(NamedTuple):
+    """The outcome of a trial; None: in no way.
+
+    Attributes:
+        added: The kinds of the losses that written layers add, by their positions.
+        changes: The kinds of the variables that written layers assign, by their identities.
+        by_row: Whether each row of the outputs depends on that row of the inputs alone.
+    """
+
+    added: dict[int, str | None]
+    changes: dict[int, str | None]
+    by_row: bool
+
+
+def kinds(model: keras.Model, added, assigned, batch, training: bool):
+    """Returns the positions of the added losses that are sums, and the kinds of the variables.
+
+    Args:
+        model: The model.
+        added: The layer that added each loss.
+        assigned: The variables that are assigned, by their identities.
+        batch: The `tf.TypeSpec`s of a batch.
+        training: Whether the model is called for training.
+
+    Raises:
+        ValueError: With one sentence, if something mixes the rows of a batch.
+    """
+    layers = keras_internals.layers(model)
+    owners = {id(v): layer for layer in layers for v in keras_internals.own_variables(layer)}
+    state = {}
+    for identity, variable in assigned.items():
+        if is_keras(owners.get(identity, assigned)) or keras_internals.is_seed(variable):
+            floating = keras.backend.is_float_dtype(variable.dtype)
+            averaged = floating and variable.aggregation != "only_first_replica"
+            state[identity] = "mean" if averaged else "any"
+    unknown = {i: v for i, v in assigned.items() if i not in state}
+    written = {i: layer for i, layer in enumerate(added) if not _adds_means(layer)}
+    if not unknown and not written and is_known_network(model):
+        return (), state
+    try:
+        trial = outside(_trial, model, batch, training, unknown, written, len(added))
+    except Exception as error:
+        raise ValueError(
+            f"The model failed for random rows ({trials.first_line(error)}), with which layers "
+            f"that are not Keras's are tried: {ON_ONE}."
+        ) from error
+    for identity, kind in trial.changes.items():
+        if kind is None:
+            raise ValueError(
+                f"A layer assigns the variable {unknown[identity].path} a value that mixes the "
+                f"rows of a batch, and {_PIECES}: {ON_ONE}."
+            )
+    for number, kind in trial.added.items():
+        if kind is None:
+            raise ValueError(
+                f"The layer {written[number].name} adds a loss that mixes the rows of a batch: add "
+                f"their mean or their sum, or {ON_ONE}."
+            )
+    if not trial.by_row:
+        raise ValueError(
+            f"The outputs for a row depend on the other rows of the batch, and {_PIECES}: {ON_ONE}."
+        )
+    return tuple(n for n, kind in trial.added.items() if kind == "sum"), state | trial.changes
+
+
+def values(model: keras.Model) -> list[tuple[keras.Variable, tf.Tensor]]:
+    """Returns the variables and their values, for a `keras.StatelessScope`."""
+    variables = {id(v): v for v in [*model.variables, *model.metrics_variables]}
+    return [(v, tf.convert_to_tensor(v.value)) for v in variables.values()]
+
+
+def _adds_means(layer) -> bool:
+    regularizer = getattr(layer, "activity_regularizer", None)
+    known = is_keras(layer) and not isinstance(layer, keras.layers.Lambda)
+    orthogonal = isinstance(regularizer, keras.regularizers.OrthogonalRegularizer)
+    return known and is_keras(regularizer or keras.Layer) and not orthogonal
+
+
+def _trial(model, batch, training, unknown, written, number_added) -> _Trial:
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(tf.nest.map_structure(trials.random, batch))
+    layers = keras_internals.layers(model)
+    # Dropout and batch normalisation differ by piece in training, as documented.
+    known = [x for x in layers[1:] if all(map(is_known, keras_internals.layers(x)))]
+    draws = False
+
+    def results(x):
+        nonlocal draws
+        with (
+            keras_internals.Recording(values(model), collect_losses=True) as scope,
+            keras_internals.inference(known),
+        ):
+            outputs = keras_internals.call(model, x, training)
+        if len(scope.losses) != number_added:
+            raise ValueError("the number of added losses changes")
+        losses = [np.asarray(tf.reduce_sum(loss), "float64") for loss in scope.losses]
+        changes = {}
+        for identity, variable in unknown.items():
+            old = np.asarray(keras.ops.convert_to_numpy(variable.value), "float64")
+            new = scope.get_current_value(variable)
+            changes[identity] = (old if new is None else np.asarray(new, "float64")) - old
+        draws = draws or any(map(keras_internals.is_seed, scope.assigned.values()))
+        return losses, changes, [_numpy(tensor) for tensor in tf.nest.flatten(outputs)]
+
+    tolerance = trials.tolerance(layers)
+    (losses, changes, outputs), *parts = trials.whole_and_parts(results, x)
+    shares = trials.FIRST / trials.ROWS, 1 - trials.FIRST / trials.ROWS
+    added = {
+        n: trials.kind(losses[n], [part[0][n] for part in parts], shares, tolerance)
+        for n in written
+    }
+    kinds = {}
+    for identity, variable in unknown.items():
+        by_part = [part[1][identity] for part in parts]
+        if all(np.array_equal(changes[identity], change) for change in by_part):
+            kinds[identity] = "any"
+            continue
+        kind = trials.kind(changes[identity], by_part, shares, tolerance)
+        whole_numbers = not keras.backend.is_float_dtype(variable.dtype)
+        kinds[identity] = None if kind == "mean" and whole_numbers else kind
+    joined = [_joined(rows) for rows in zip(*(part[2] for part in parts), strict=True)]
+    by_row = all(trials.close(a, b, tolerance) for a, b in zip(outputs, joined, strict=True))
+    if not by_row:  # unless the outputs are random
+        again = results(x)[2]
+        draws = draws or not all(map(trials.close, outputs, again))
+    return _Trial(added, kinds, by_row or draws)
+
+
+def _numpy(tensor) -> np.ndarray:
+    if tensor.dtype in (tf.bfloat16, tf.float16):
+        tensor = tf.cast(tensor, "float32")
+    return tensor.numpy()
+
+
+def _joined(parts):
+    return np.concatenate([np.atleast_1d(part) for part in parts])
