@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_elu.distributed import strategies
-from keras_elu.steps import step_scalars
+from keras_elu.steps import step, step_scalars
 from keras_elu.steps.isolated import relaxed, spec, tensors
 from keras_elu.steps.prediction import Prediction
 
@@ -53,7 +53,7 @@ class Execution:
         self._model, self._strategy = functions.model, functions.strategy
         self._training, self._micro_batches = training, micro_batches
         self._scalars = step_scalars.Reader(self._model, training)
-        self._steps = {}  # by the form of their batches
+        self._steps: dict[str, step.Step] = {}  # by the form of their batches
         self._several = functions.function(self._run_several)
         self._one = functions.function(self._run_one)
 
@@ -155,7 +155,7 @@ class PredictExecution:
 
     def __init__(self, functions):
         self._functions, self._strategy = functions, functions.strategy
-        self._predictions = {}  # by the form of their batches
+        self._predictions: dict[str, Prediction] = {}  # by the form of their batches
         self._one_distributed = functions.function(
             lambda batch: self._joined(self._strategy.run(self._predict, args=(batch,)))
         )

@@ -65,7 +65,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             _make_functional(type(self))
         super().__init__(*arguments, **keywords)
 
-    _micro_batches = 1
+    _micro_batches: int | Literal["auto"] = 1
 
     def compile(
         self,

@@ -8,17 +8,12 @@ pieces mixes rows, and is refused.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from keras_elu.steps import keras_internals, loss_trials, network_trials, origin, pieces
 from keras_elu.steps.isolated import outside, relaxed, spec
-
-# How a variable after a step follows from its values after the pieces: their mean, the sum of their
-# changes, or any one of them.
-StateKind = Literal["mean", "sum", "any"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Analysis:
     losses: tuple[pieces.Kind, ...]
     divided: tuple[bool, ...]
     sums_added: tuple[int, ...]
-    state: dict[int, StateKind]
+    state: dict[int, network_trials.StateKind]
     untracked: tuple[keras.Variable, ...]
     gathered: frozenset[int]
 
@@ -50,7 +45,7 @@ class _Observed:
     divided: tuple[bool, ...]
     added: list[keras.Layer | None]  # the layer that added each loss
     assigned: dict[int, keras.Variable]
-    assigns_unseen: bool  # a tf.Variable, which `keras.StatelessScope` does not see
+    assigns_unseen: bool = False  # a tf.Variable, which `keras.StatelessScope` does not see
 
 
 def analyse(
@@ -85,8 +80,15 @@ def analyse(
     if not predicting:
         loss_trials.check_compute_metrics(model, batch, in_pieces)
     if not in_pieces:
-        state = dict.fromkeys(assigned, "any")
-        return Analysis(("mean",) * number, (False,) * number, (), state, untracked, frozenset())
+        mean: pieces.Kind = "mean"
+        return Analysis(
+            losses=(mean,) * number,
+            divided=(False,) * number,
+            sums_added=(),
+            state=dict.fromkeys(assigned, "any"),
+            untracked=untracked,
+            gathered=frozenset(),
+        )
     if observed.assigns_unseen:
         raise ValueError(
             "A layer assigns a tf.Variable, which Keras does not track: create the variable with "
@@ -98,7 +100,7 @@ def analyse(
                 f"The layer {layer.name} is stateful, and the rows that its state belongs to would "
                 f"be split: set stateful=False, or {origin.ON_ONE}."
             )
-    _check_metrics(model, assigned if predicting else own)
+    _check_metrics(model, observed.assigned)
     kinds = () if predicting else loss_trials.kinds(model, observed.calls, any(observed.added))
     sums_added, state = network_trials.kinds(model, observed.added, assigned, batch, training)
     gathered = frozenset() if predicting else _gathered(model)
@@ -110,7 +112,7 @@ def analyse(
 
 def _observe(model, forward, batch) -> _Observed:
     """Traces the step without changing anything."""
-    found = []
+    found: list[_Observed] = []
 
     def trace(batch):
         with (
@@ -125,21 +127,21 @@ def _observe(model, forward, batch) -> _Observed:
         layers = keras_internals.layers(model)
         added = [keras_internals.adder(layers, loss) for loss in scope.losses]
         specs = {n: pieces.Call(*tf.nest.map_structure(spec, call)) for n, call in calls.items()}
-        found.append((specs, tuple(divided), added, scope.assigned))
+        found.append(_Observed(specs, tuple(divided), added, scope.assigned))
 
     function = tf.function(trace, autograph=False)
     specs = tf.nest.map_structure(relaxed, batch)
     graph = outside(function.get_concrete_function, specs).graph.as_graph_def()
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
     assigns = any(n.op.startswith("Assign") and n.op.endswith("VariableOp") for n in nodes)
-    return _Observed(*found[-1], assigns)
+    return dataclasses.replace(found[-1], assigns_unseen=assigns)
 
 
-def _check_metrics(model, variables) -> None:
+def _check_metrics(model, assigned) -> None:
     """Refuses metrics that layers, or the model itself, update with a piece of the batch."""
     own = keras_internals.own_metrics(model)
     for metric in model.metrics:
-        updated = any(id(variable) in variables for variable in metric.variables)
+        updated = any(id(variable) in assigned for variable in metric.variables)
         if id(metric) not in own and updated:
             raise ValueError(
                 f"The metric {metric.name} is updated inside the model, which sees only a piece of "

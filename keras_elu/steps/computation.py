@@ -108,12 +108,12 @@ class Computation:
                 for a, b in zip(metrics, values.metrics, strict=True)
             ]
         gradients = scope.gradients(objective) if self._optimizer else []
-        changes = tuple(
+        of_weights, of_state = (
             variables.changes(group, analysis.state, old, begun, new(group), share)
             for group, old, begun in zip(self._variables[:2], values[:2], start[:2], strict=True)
         )
         outputs = self._outputs(batch, predictions) if analysis.gathered else ()
-        return Result(loss, gradients, changes, metrics, outputs)
+        return Result(loss, gradients, (of_weights, of_state), metrics, outputs)
 
     def _loss(self, batch, piece: pieces.Piece | None):
         """The loss of a piece, or of a batch, and its predictions."""

@@ -112,7 +112,7 @@ def output_loss_trackers(model: keras.Model) -> list[keras.metrics.Mean]:
     return [] if model._compile_loss is None else model._compile_loss.metrics
 
 
-def losses(model: keras.Model) -> list[Callable]:
+def losses(model: keras.Model) -> list[keras.Loss]:
     """Returns the individual losses of a compiled model; none where `compute_loss` ignores them."""
     return [entry.loss for entry in getattr(model._compile_loss, "_flat_losses", None) or []]
 

@@ -1,16 +1,19 @@
 """How what layers compute, assign and add for a batch follows from its pieces, by trial."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_elu.steps import keras_internals, trials
-from keras_elu.steps.isolated import outside
-from keras_elu.steps.origin import ON_ONE, is_keras, is_known, is_known_network
+from keras_elu.steps.origin import ON_ONE, PIECES, is_keras, is_known, is_known_network
+from keras_elu.steps.pieces import Kind
 
-_PIECES = "replicas and micro-batches see only some of them"
+# How a variable after a step follows from its values after the pieces: their mean, the sum of their
+# changes, or any one of them.
+StateKind = Literal["mean", "sum", "any"]
 
 
 class _Trial(NamedTuple):
@@ -22,12 +25,18 @@ class _Trial(NamedTuple):
         by_row: Whether each row of the outputs depends on that row of the inputs alone.
     """
 
-    added: dict[int, str | None]
-    changes: dict[int, str | None]
+    added: dict[int, Kind | None]
+    changes: dict[int, StateKind | None]
     by_row: bool
 
 
-def kinds(model: keras.Model, added, assigned, batch, training: bool):
+def kinds(
+    model: keras.Model,
+    added: Sequence[keras.Layer | None],
+    assigned: Mapping[int, keras.Variable],
+    batch,
+    training: bool,
+) -> tuple[tuple[int, ...], dict[int, StateKind]]:
     """Returns the positions of the added losses that are sums, and the kinds of the variables.
 
     Args:
@@ -42,7 +51,7 @@ def kinds(model: keras.Model, added, assigned, batch, training: bool):
     """
     layers = keras_internals.layers(model)
     owners = {id(v): layer for layer in layers for v in keras_internals.own_variables(layer)}
-    state = {}
+    state: dict[int, StateKind] = {}
     for identity, variable in assigned.items():
         if is_keras(owners.get(identity, assigned)) or keras_internals.is_seed(variable):
             floating = keras.backend.is_float_dtype(variable.dtype)
@@ -52,30 +61,28 @@ def kinds(model: keras.Model, added, assigned, batch, training: bool):
     written = {i: layer for i, layer in enumerate(added) if not _adds_means(layer)}
     if not unknown and not written and is_known_network(model):
         return (), state
-    try:
-        trial = outside(_trial, model, batch, training, unknown, written, len(added))
-    except Exception as error:
-        raise ValueError(
-            f"The model failed for random rows ({trials.first_line(error)}), with which layers "
-            f"that are not Keras's are tried: {ON_ONE}."
-        ) from error
+    trial = trials.attempt(
+        "The model", _trial, model, batch, training, unknown, written, len(added)
+    )
     for identity, kind in trial.changes.items():
         if kind is None:
             raise ValueError(
                 f"A layer assigns the variable {unknown[identity].path} a value that mixes the "
-                f"rows of a batch, and {_PIECES}: {ON_ONE}."
+                f"rows of a batch, and {PIECES}: {ON_ONE}."
             )
     for number, kind in trial.added.items():
         if kind is None:
+            name = getattr(written[number], "name", model.name)
             raise ValueError(
-                f"The layer {written[number].name} adds a loss that mixes the rows of a batch: add "
-                f"their mean or their sum, or {ON_ONE}."
+                f"The layer {name} adds a loss that mixes the rows of a batch: add their mean or "
+                f"their sum, or {ON_ONE}."
             )
     if not trial.by_row:
         raise ValueError(
-            f"The outputs for a row depend on the other rows of the batch, and {_PIECES}: {ON_ONE}."
+            f"The outputs for a row depend on the other rows of the batch, and {PIECES}: {ON_ONE}."
         )
-    return tuple(n for n, kind in trial.added.items() if kind == "sum"), state | trial.changes
+    state |= {identity: kind for identity, kind in trial.changes.items() if kind}
+    return tuple(n for n, kind in trial.added.items() if kind == "sum"), state
 
 
 def values(model: keras.Model) -> list[tuple[keras.Variable, tf.Tensor]]:
@@ -123,7 +130,7 @@ def _trial(model, batch, training, unknown, written, number_added) -> _Trial:
         n: trials.kind(losses[n], [part[0][n] for part in parts], shares, tolerance)
         for n in written
     }
-    kinds = {}
+    kinds: dict[int, StateKind | None] = {}
     for identity, variable in unknown.items():
         by_part = [part[1][identity] for part in parts]
         if all(np.array_equal(changes[identity], change) for change in by_part):
@@ -131,7 +138,9 @@ def _trial(model, batch, training, unknown, written, number_added) -> _Trial:
             continue
         kind = trials.kind(changes[identity], by_part, shares, tolerance)
         whole_numbers = not keras.backend.is_float_dtype(variable.dtype)
-        kinds[identity] = None if kind == "mean" and whole_numbers else kind
+        if kind == "rows" or (kind == "mean" and whole_numbers):
+            kind = None
+        kinds[identity] = kind
     joined = [_joined(rows) for rows in zip(*(part[2] for part in parts), strict=True)]
     by_row = all(trials.close(a, b, tolerance) for a, b in zip(outputs, joined, strict=True))
     if not by_row:  # unless the outputs are random

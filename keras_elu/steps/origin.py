@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_elu.steps import keras_internals, pieces
 
 ON_ONE = "train on one replica with micro_batches=1"  # the advice of every refusal
+PIECES = "replicas and micro-batches see only some of them"  # and its reason
 
 
 def is_keras(thing) -> bool:

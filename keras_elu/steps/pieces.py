@@ -3,7 +3,6 @@
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import keras
@@ -138,8 +137,8 @@ def replace_losses(model: keras.Model) -> None:
     keras_internals.replace_losses(model, PieceLoss)
 
 
-def losses(model: keras.Model) -> list[Callable]:
-    """Returns the losses of a model, as Keras has made them."""
+def losses(model: keras.Model) -> list[keras.Loss]:
+    """Returns the losses of a model, as Keras has created them."""
     return [getattr(loss, "loss", loss) for loss in keras_internals.losses(model)]
 
 

@@ -168,11 +168,10 @@ class Step:
         rows = number_of_rows(batch)
         equal = isinstance(rows, int) and not tf.executing_eagerly()  # on all replicas
         counted = tf.cast(rows if counted is None or equal else counted, "float32")
-        divisors = self._analysis.divided
-        if any(divisors):
+        divided = self._analysis.divided
+        divisors = (None,) * len(divided)
+        if any(divided):
             divisors = self._divisors(values, batch, counted)
-        else:
-            divisors = (None,) * len(divisors)
         if self._replicas == 1:
             return OfBatch(counted, counted, divisors)
         if equal and not variables.tensors(divisors):

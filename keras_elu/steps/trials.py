@@ -1,12 +1,14 @@
 """Trials of a function on a few random rows, whole and in two pieces."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_elu.steps.isolated import outside
+from keras_elu.steps.origin import ON_ONE
 from keras_elu.steps.pieces import Kind
 
 ROWS, FIRST = 5, 2  # rows of the trial, and of its first piece
@@ -35,6 +37,15 @@ def tolerance(layers: Iterable[keras.Layer]) -> float:
     """Returns the relative error of rounding in the outputs of layers."""
     half = any(layer.compute_dtype in ("float16", "bfloat16") for layer in layers)
     return 3e-2 if half else 1e-4
+
+
+def attempt(name: str, function: Callable, *arguments):
+    """Returns the value of a function outside of every strategy, and names what fails."""
+    try:
+        return outside(function, *arguments)
+    except Exception as error:
+        reason = first_line(error)
+        raise ValueError(f"{name} failed for random rows ({reason}): {ON_ONE}.") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -89,8 +100,15 @@ def probabilities(spec: tf.TensorSpec):
     return values
 
 
-def labels(y_true: tf.TypeSpec | Sequence, y_pred, one_hot: bool = True):
-    """Returns labels that suit predictions: classes, one-hot rows, or zeros and ones."""
+def labels(y_true, y_pred, one_hot: bool = True, real: bool = False):
+    """Returns labels that suit predictions: classes, one-hot rows, zeros and ones, or any numbers.
+
+    Args:
+        y_true: Nested `tf.TypeSpec`s of labels.
+        y_pred: Nested `tf.TypeSpec`s of predictions.
+        one_hot: Whether rows of numbers are one-hot.
+        real: Whether rows of floating numbers are normally distributed.
+    """
 
     def label(true, predicted):
         if true is None:
@@ -99,7 +117,9 @@ def labels(y_true: tf.TypeSpec | Sequence, y_pred, one_hot: bool = True):
         classes = predicted.shape[-1] if len(predicted.shape) > 1 else 2
         fewer = len(shape) < len(predicted.shape) or shape[-1] == 1
         draws = np.random.default_rng(8)
-        if fewer and classes > 1:
+        if real and true.dtype.is_floating:
+            values = draws.normal(size=shape)
+        elif fewer and classes > 1:
             values = draws.integers(0, classes, shape)
         elif one_hot and len(shape) > 1 and shape[-1] > 1:
             values = np.eye(shape[-1])[draws.integers(0, shape[-1], shape[:-1])]
@@ -113,3 +133,34 @@ def labels(y_true: tf.TypeSpec | Sequence, y_pred, one_hot: bool = True):
         for place, true in enumerate(tf.nest.flatten(y_true))
     ]
     return tf.nest.pack_sequence_as(y_true, found)
+
+
+def labels_and_predictions(y_true, y_pred) -> Iterator[tuple]:
+    """Yields labels and predictions of several sorts, for `tf.TypeSpec`s of both.
+
+    A loss may be a mean for one sort only. With one-hot labels Dice is, and |mean - 1| is where all
+    errors are large.
+    """
+    yield labels(y_true, y_pred), tf.nest.map_structure(probabilities, y_pred)
+    yield labels(y_true, y_pred, one_hot=False), tf.nest.map_structure(uniform, y_pred)
+    yield labels(y_true, y_pred, real=True), tf.nest.map_structure(uniform, y_pred)
+    true = labels(y_true, y_pred, one_hot=False)
+    pairs = zip(tf.nest.flatten(true), tf.nest.flatten(y_pred), strict=True)
+    right = [_predicted(label, predicted) for label, predicted in pairs]
+    first = np.arange(ROWS) < FIRST
+    for second in ([1 - p for p in right], [abs(p - 0.1) for p in right]):
+        rows = [
+            np.where(first.reshape(-1, *[1] * (p.ndim - 1)), p, q)
+            for p, q in zip(right, second, strict=True)
+        ]
+        flat = zip(rows, tf.nest.flatten(y_pred), strict=True)
+        rows = [tf.cast(tf.constant(np.clip(p, 0.01, 0.99)), of.dtype) for p, of in flat]
+        yield true, tf.nest.pack_sequence_as(y_pred, rows)
+
+
+def _predicted(label: tf.Tensor, predicted: tf.TensorSpec) -> np.ndarray:
+    """Returns the predictions that are equal to labels of zeros and ones, or of classes."""
+    shape, values = _shape(predicted), label.numpy().astype("float64")
+    if values.size == np.prod(shape):
+        return values.reshape(shape)
+    return np.eye(shape[-1])[values.astype(int)].reshape(shape)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_elu.steps import keras_internals
-from keras_elu.steps.analysis import StateKind
+from keras_elu.steps.network_trials import StateKind
 
 
 class Variables(NamedTuple):

@@ -19,6 +19,7 @@ from right_or_refused import (
     differences,
     made,
     ours,
+    slow_but,
     stock,
 )
 
@@ -158,6 +159,7 @@ def stock_of_keras():
     return stock(KERAS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_layers_of_keras_that_assign_end_as_in_stock(setting):
     got = ours(KERAS, setting)
@@ -165,7 +167,7 @@ def test_the_layers_of_keras_that_assign_end_as_in_stock(setting):
     assert not wrong, wrong
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", slow_but(SETTINGS, "two replicas"))
 def test_moving_statistics_are_the_means_of_those_of_the_pieces(setting):
     """NumPy is the oracle; a batch of seven rows is cut into uneven pieces."""
     pieces = {
@@ -209,10 +211,8 @@ def seeds(model):
     return [v.numpy() for v in model.non_trainable_variables if v.name == "seed_generator_state"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n in DRAWING_IMAGES)) for n in RANDOM_NETWORKS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANDOM_NETWORKS)
 def test_layers_that_draw_random_numbers(name):
     """One replica draws as stock; pieces draw their own numbers, and advance the seeds alike."""
     case = RANDOM_NETWORKS[name]
@@ -274,10 +274,8 @@ STATEFUL = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("GRU", "LSTM"))) for n in STATEFUL],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATEFUL)
 def test_a_stateful_recurrent_layer_is_right_or_refused(name):
     """Its state belongs to the rows of a batch."""
     expected = stock(STATEFUL[name])
@@ -545,12 +543,13 @@ def stock_of_written():
     return stock(WRITTEN)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", slow_but(SETTINGS, "two replicas"))
 def test_what_a_written_layer_changes_ends_as_in_stock(setting):
     wrong = differences(ours(WRITTEN, setting), stock_of_written())
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT_OR_REFUSED)
 def test_what_a_written_layer_changes_otherwise_is_right_or_refused(name):
     untracked = issubclass(RIGHT_OR_REFUSED[name], ByTensorFlow)
@@ -589,6 +588,7 @@ class Trained4(Trained):
         return (shape[0], 4)
 
 
+@pytest.mark.slow
 def test_layers_in_models_in_models_end_as_in_stock():
     case = Case(nested, (X, Y))
     expected = stock(case)
@@ -610,6 +610,7 @@ class Subclass:
         return self.dense(x)
 
 
+@pytest.mark.slow
 def test_a_model_that_assigns_ends_as_in_stock():
     plain = type("Plain", (Subclass, keras.Model), {})
     distributed = type("Distributed", (Subclass, training.DistributedModel), {})
@@ -624,6 +625,7 @@ def test_a_model_that_assigns_ends_as_in_stock():
         assert not wrong, (setting, wrong)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_keeps_state_too():
     for name, case in {"layers of Keras": KERAS, "written": WRITTEN}.items():
         expected = stock(case)
@@ -632,6 +634,7 @@ def test_a_compiled_step_keeps_state_too():
             assert not wrong, (name, setting, wrong)
 
 
+@pytest.mark.slow
 def test_state_is_kept_in_calls_of_single_batches():
     case = with_layers(Counter, Trained)
     expected = None

@@ -264,6 +264,7 @@ def stock_of_keras(weighted):
     return without_losses_of_outputs(stock(of_keras(weighted)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_every_metric_of_keras_is_that_of_the_global_batch(weighted, setting):
@@ -282,6 +283,7 @@ def written(weighted, names=WRITTEN):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_every_written_metric_is_that_of_the_global_batch(weighted, setting):
@@ -329,6 +331,7 @@ OTHER_MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER_MODELS)
 def test_metrics(name):
     expected = stock(OTHER_MODELS[name])
@@ -358,6 +361,7 @@ class Layered(layers.Layer):
         return x
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_layer_is_right_or_refused():
     case = Case(
         lambda x: layers.Dense(2)(Layered()(x)),

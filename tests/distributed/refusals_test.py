@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from right_or_refused import SETTINGS, one_sentence
+from right_or_refused import SETTINGS, one_sentence, slow_but
 
 from keras_elu import training
 
@@ -88,7 +88,7 @@ def test_a_subclass_with_call_is_refused_the_same_way():
 
 
 def test_what_keras_offers_besides_is_called():
-    """compute_loss, compute_metrics, reset_metrics and metrics may be overridden."""
+    """compute_loss may be overridden, and compute_metrics if it returns the metrics' results."""
 
     class Mine:
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -149,6 +149,7 @@ def sparse(strategy, cls=training.DistributedModel, **compiling):
 KINDS = {"ragged": ragged, "sparse": sparse}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ragged_and_sparse_inputs_are_as_stock_on_one_replica(kind):
     model, data = KINDS[kind]("default")
@@ -180,6 +181,7 @@ def test_ragged_and_sparse_inputs_are_refused_in_several_pieces(kind, setting, u
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_single_batches_of_ragged_and_sparse_rows(kind):
     (model, data), (plain, _) = KINDS[kind]("default"), KINDS[kind]("default", keras.Model)
@@ -198,13 +200,96 @@ def test_single_batches_of_ragged_and_sparse_rows(kind):
     one_sentence(caught.value)
 
 
-# A layer whose outputs depend on the other rows of the batch. That a layer mixes rows can't be
-# seen without running it; what can be is refused, and batch normalisation is documented.
+# Outputs that depend on the other rows of the batch.
 
 
 class MeanOverBatch(layers.Layer):
     def call(self, x):
         return x - keras.ops.mean(x, 0)
+
+
+class MeanInTraining(layers.Layer):
+    def call(self, x, training=False):
+        return x - keras.ops.mean(x, 0) if training else x
+
+
+class MovingMean(layers.Layer):
+    """Subtracts a moving mean that the same call has updated."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+
+    def call(self, x, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * keras.ops.mean(x, 0))
+        return x - self.mean
+
+
+MIXING = {
+    "a layer": lambda x: MeanOverBatch()(x),
+    "a layer in training": lambda x: MeanInTraining()(x),
+    "a layer in training, after a dropout": lambda x: MeanInTraining()(
+        layers.BatchNormalization()(layers.Dropout(0.5)(x))
+    ),
+    "a layer that uses what it assigns": lambda x: MovingMean()(x),
+    "an operation": lambda x: x - keras.ops.mean(x, 0, keepdims=True),
+    "a function": lambda x: layers.Lambda(lambda x: x - keras.ops.mean(x, 0))(x),
+    "an activation": lambda x: layers.Dense(4, activation=lambda x: x - keras.ops.mean(x, 0))(x),
+    "a layer of Keras along the rows": lambda x: layers.Softmax(axis=0)(x),
+    "a nested model": lambda x: keras.Sequential([keras.Input((4,)), MeanOverBatch()])(x),
+}
+BY_ROW = {
+    "a layer": lambda x: layers.Lambda(lambda x: x**2)(x),
+    "an operation": lambda x: x + keras.ops.mean(x, -1, keepdims=True),
+    "a layer that draws": lambda x: Draws()(x),
+    "in half precision": lambda x: layers.Lambda(lambda x: x**2, dtype="bfloat16")(x),
+}
+
+
+class Draws(layers.Layer):
+    """A variational sample, of which each piece draws its own numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def of_network(network, strategy, parts):
+    with training.strategy(strategy).scope():
+        inputs = keras.Input((4,))
+        model = training.DistributedModel(inputs, layers.Dense(1)(network(inputs)))
+        model.compile("sgd", "mse", jit_compile=False, micro_batches=parts)
+    return model
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_outputs_that_depend_on_other_rows_are_refused_in_several_pieces(name):
+    for setting in ("two replicas", "two micro-batches"):
+        model = of_network(MIXING[name], *SETTINGS[setting])
+        before = model.get_weights()
+        with pytest.raises(ValueError, match="other rows of the batch") as caught:
+            model.fit(X, Y, verbose=0)
+        one_sentence(caught.value)
+        for a, b in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_ROW)
+def test_outputs_of_single_rows_are_not_refused(name):
+    for setting in ("two replicas", "two micro-batches"):
+        model = of_network(BY_ROW[name], *SETTINGS[setting])
+        assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"]).all()
+
+
+def test_a_prediction_that_depends_on_other_rows_is_refused_on_two_replicas():
+    model = of_network(MIXING["a layer"], "mirrored", 1)
+    with pytest.raises(ValueError, match="other rows of the batch") as caught:
+        model.predict(X, verbose=0)
+    one_sentence(caught.value)
 
 
 def test_what_works_without_compile_as_in_stock():
@@ -263,7 +348,7 @@ def test_a_subclass_with_call_is_made_after_a_functional_model():
         assert int(model.optimizer.iterations.numpy()) == 2
 
 
-@pytest.mark.parametrize("strategy", ["default", "mirrored"])
+@pytest.mark.parametrize("strategy", slow_but(["default", "mirrored"], "default"))
 def test_a_list_of_layers_makes_a_model(strategy):
     keras.utils.set_random_seed(1)
     with training.strategy(strategy).scope():
@@ -336,9 +421,8 @@ class NotByXLA(layers.Layer):
         return shape
 
 
-@pytest.mark.parametrize("name", NOT_COMPILABLE)
+@pytest.mark.parametrize("name", slow_but(NOT_COMPILABLE, "a regulariser by numpy_function"))
 def test_auto_never_picks_xla_for_what_cannot_run(name):
-    keras.config.set_dtype_policy("float32")
     model = auto(**NOT_COMPILABLE[name]())
     logs = model.fit(X, Y, batch_size=4, verbose=0).history
     assert np.isfinite(logs["loss"]).all()

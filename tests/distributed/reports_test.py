@@ -146,6 +146,7 @@ RIGHT_OR_REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("report", RIGHT)
 def test_the_model_of_a_report_is_right(report):
     expected = stock(RIGHT[report])
@@ -153,6 +154,7 @@ def test_the_model_of_a_report_is_right(report):
         assert_right(RIGHT[report], setting, expected, 2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("report", RIGHT_OR_REFUSED)
 def test_the_model_of_a_report_is_right_or_refused(report):
     expected = stock(RIGHT_OR_REFUSED[report])
@@ -182,6 +184,7 @@ def test_a_gan_with_a_train_step_is_refused():
     one_sentence(caught.value)
 
 
+@pytest.mark.slow
 def test_training_continues_with_a_model_that_is_loaded_in_the_scope(tmp_path):
     """https://github.com/keras-team/keras/issues/16788: the optimizer's averages are kept."""
     case = Case(

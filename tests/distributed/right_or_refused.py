@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 from keras_elu import training
 
@@ -21,6 +22,11 @@ SETTINGS = {
 }
 SEVERAL_PIECES = ("two replicas", "two micro-batches")
 ROWS = 9  # in batches of 4: the last has one row, of which one of two replicas gets none
+
+
+def slow_but(cases, *fast):
+    """The cases as parameters of a test, all but a few of which are slow."""
+    return [pytest.param(c, marks=[] if c in fast else [pytest.mark.slow]) for c in cases]
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from right_or_refused import slow_but
 
 from keras_elu import training
 
@@ -293,7 +294,7 @@ def same(way):
     return check
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_but(MODELS, "nested"))
 @pytest.mark.parametrize("way", COMPILED, ids=lambda way: way.__name__)
 def test_a_compiled_model_comes_back_with_its_optimizer(way, name, tmp_path):
     model, got, evaluation = same(way)(name, tmp_path)
@@ -309,12 +310,14 @@ def test_a_compiled_model_comes_back_with_its_optimizer(way, name, tmp_path):
         got.train_on_batch(given(name), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("way", NETWORKS, ids=lambda way: way.__name__)
 def test_a_network_comes_back(way, name, tmp_path):
     same(way)(name, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["functional", "sequential", "nested", "registered subclass"])
 def test_a_model_made_from_its_config_trains_as_distributed(name):
     model, _, _ = trained(name)
@@ -329,6 +332,7 @@ def test_a_model_made_from_its_config_trains_as_distributed(name):
     fresh.fit(X, Y, batch_size=4, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_model_of_two_replicas_is_saved_in_every_way(tmp_path):
     keras.utils.set_random_seed(1)
     with training.strategy("mirrored").scope():
@@ -349,6 +353,7 @@ def test_a_model_of_two_replicas_is_saved_in_every_way(tmp_path):
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 def test_a_registered_subclass_is_loaded_in_the_scope_of_a_strategy(tmp_path):
     model, expected, _ = trained("registered subclass")
     model.save(tmp_path / "model.keras")
@@ -398,6 +403,7 @@ for name, path, way in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_keras_elu_loads_networks_of_stock_layers(tmp_path):
     files, expected = [], {}
     x = np.linspace(-1, 1, 32).reshape(8, 4).astype("float32")

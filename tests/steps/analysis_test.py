@@ -107,6 +107,7 @@ def results(layer, model, strategy="default", **compiling):
     return [*history["loss"], loss, outputs, *(v.numpy() for v in [*made.variables, *hidden])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIGHT)
 def test_what_a_layer_assigns_or_adds_is_that_of_the_whole_batch(name):
     expected = results(RIGHT[name], keras.Model)
@@ -116,6 +117,7 @@ def test_what_a_layer_assigns_or_adds_is_that_of_the_whole_batch(name):
             np.testing.assert_allclose(one, other, 1e-4, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_pieces_can_compute_is_refused_unless_there_is_one(name):
     layer, message = REFUSED[name]
@@ -130,6 +132,7 @@ def test_what_no_pieces_can_compute_is_refused_unless_there_is_one(name):
         assert str(caught.value).count(". ") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("loss", [keras.losses.Dice, keras.losses.Tversky, keras.losses.Circle])
 def test_a_loss_that_mixes_rows_is_refused_though_it_is_a_mean_of_some(loss, activation):
@@ -158,6 +161,7 @@ class Worst(keras.metrics.Metric):
         return self.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_metrics_that_are_no_sums_see_the_whole_batch(place):
     def logs(model, strategy, **compiling):
