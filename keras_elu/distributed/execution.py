@@ -1,4 +1,4 @@
-"""The functions that Keras calls to run steps: one call is an execution, of one or more steps."""
+"""The functions that Keras calls to run steps; a call is an execution of one or more steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class NonFiniteLoss(ArithmeticError):
     """The loss is no longer finite.
 
     Attributes:
-        step: The first step of training, counted from 1, whose loss was not.
+        step: The first training step with such a loss, counted from 1.
     """
 
     def __init__(self, step: int):
@@ -29,7 +29,7 @@ class StepScalars(NamedTuple):
 
     Attributes:
         names: Their names.
-        rows: An array with a row for each step; None before the first.
+        rows: An array with a row for each step; None before the first execution.
     """
 
     names: tuple[str, ...]
@@ -39,13 +39,13 @@ class StepScalars(NamedTuple):
 class Execution:
     """Runs the next `Functions.steps` steps on the batches of an iterator.
 
-    Calling it returns the metrics since their last reset, and raises `StopIteration` where no batch
-    is left, and `NonFiniteLoss`.
+    Calling it returns the metrics since their last reset. It raises `StopIteration` if no batch is
+    left, and `NonFiniteLoss`.
 
     Args:
         functions: The `keras_elu.distributed.functions.Functions` of the model.
-        training: Whether it trains or evaluates.
-        micro_batches: Parts in which a replica passes its rows through the network.
+        training: Whether to train; otherwise to evaluate.
+        micro_batches: Number of parts in which a replica passes its rows through the network.
     """
 
     def __init__(self, functions, *, training: bool, micro_batches: int):
@@ -77,7 +77,7 @@ class Execution:
                 raise NonFiniteLoss(int(before) + int(finite.argmin()) + 1)
         return logs
 
-    # In the graph: the number of the step before, a row of scalars for each step, and the logs.
+    # In the graph: the number of the previous step, a row of scalars for each step, and the logs.
 
     def _run_several(self, iterator, steps):
         before = self._steps_before()
@@ -107,7 +107,7 @@ class Execution:
         return before, self._row(lambda: self._strategy.run(step, args=(batch,)), 0.0), self._logs()
 
     def _next_step(self, iterator):
-        """A row with the scalars of a step; no row if there is no batch."""
+        """Returns a row with the scalars of a step; no row if there is no batch."""
         batch, available, waited = step_scalars.timed(
             iterator.get_next_as_optional, lambda batch: batch.has_value()
         )
@@ -127,7 +127,7 @@ class Execution:
         return tf.stack([[tf.cast(loss, "float32"), waited, *first, *last]])
 
     def _step(self, batch):
-        """The step of one replica, made for the form of the batch that is traced."""
+        """Does the per-replica step for a batch of any form."""
         rows = batch[1] if self._functions.replicas > 1 else batch
         form = tf.nest.map_structure(lambda t: relaxed(spec(t)), rows)
         key = str(form)
@@ -187,7 +187,7 @@ class PredictExecution:
         return self._predictions[key](batch)
 
     def _joined(self, rows):
-        """The rows of all replicas, in their order."""
+        """Returns the rows of all replicas in order."""
         return tf.nest.map_structure(self._joined_tensor, rows)
 
     def _joined_tensor(self, rows):

@@ -1,4 +1,4 @@
-"""Makes the functions that train, evaluate and predict, for a model and its strategy."""
+"""The functions with which a model trains, evaluates and predicts under its strategy."""
 
 import re
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from keras_elu.steps.isolated import relaxed
 
 
 class Functions:
-    """Makes the functions that train, evaluate and predict.
+    """Creates the functions that train, evaluate and predict.
 
     Args:
         model: A model.
-        strategy: The strategy in whose scope it was made.
+        strategy: The strategy in whose scope the model was created.
         micro_batches: As for `keras_elu.training.DistributedModel.compile`.
-        auto_jit: Decides whether XLA compiles the step, once the model is built; None: decided.
+        auto_jit: Returns for a built model whether XLA compiles the step; None: as compiled.
 
     Raises:
         ValueError: If the process has another strategy of several replicas.
 
     Attributes:
         steps: Number of steps of the next execution.
-        scalars: Those of the latest execution.
+        scalars: The scalars of the latest execution.
         built: Whether all variables exist.
     """
 
@@ -52,7 +52,7 @@ class Functions:
         self._refuse_second_strategy()
 
     def _refuse_second_strategy(self):
-        """TensorFlow numbers the sums of each strategy from 100 on, and confuses the two."""
+        """TensorFlow numbers the collectives of every strategy from 100 on, and confuses them."""
         if self.replicas == 1:
             return
         devices = self.strategy.extended.worker_devices
@@ -64,7 +64,7 @@ class Functions:
             )
 
     def distribute(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns the batches of a data set cut for the replicas."""
+        """Returns the batches of a data set, split between the replicas."""
         self._batch = dataset.element_spec
         self._refuse_composite(self._batch, self.replicas)
         return self.strategy.distribute_datasets_from_function(
@@ -75,7 +75,7 @@ class Functions:
         """Creates all variables that do not exist yet.
 
         Args:
-            batch: The `tf.TypeSpec`s of a batch; None: of the data set distributed last.
+            batch: The `tf.TypeSpec`s of a batch; None: those of the last distributed data set.
         """
         if self.built:
             return
@@ -131,7 +131,7 @@ class Functions:
                 )
 
     def _decide_jit(self, batch) -> None:
-        """Resolves `jit_compile="auto"`: XLA is not chosen where it cannot compile the step."""
+        """Resolves `jit_compile="auto"`, without XLA if it cannot compile the step."""
         model = self.model
         if self._auto_jit is None or model.run_eagerly:
             return
@@ -147,7 +147,7 @@ class Functions:
         trial = self.step(batch, training=model.optimizer is not None, micro_batches=micro_batches)
         try:
             trial.check_xla(tf.nest.map_structure(rows, batch))
-        except Exception as error:  # XLA's, or the model's own, which the step then raises
+        except Exception as error:  # XLA's, or the model's own, which the step will raise again
             model.jit_compile = False
             if self.strategy.extended.should_checkpoint:  # the chief
                 found = re.search(r"on XLA_\w+: (\w+)", str(error))
@@ -176,7 +176,7 @@ class Functions:
         return PredictExecution(self)
 
     def _fitting_micro_batches(self) -> int:
-        """The number given to `compile`, or with "auto" the least that fits into memory."""
+        """Returns the number given to `compile`, or for "auto" the least that fits into memory."""
         if self._micro_batches != "auto":
             return self._micro_batches
         rows = None if self._batch is None else tf.nest.flatten(self._batch)[0].shape[0]
@@ -224,7 +224,7 @@ class Functions:
         return tf.function(python_function, autograph=False, reduce_retracing=True)
 
     def own_rows(self, batch):
-        """Returns the rows of this replica, of a batch that all replicas have."""
+        """Returns this replica's rows of a batch that is the same on all replicas."""
         if self.replicas == 1:
             return batch
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -232,10 +232,10 @@ class Functions:
 
 
 class Splitting:
-    """A strategy that cuts batches by examples.
+    """A strategy that splits batches evenly by rows.
 
-    `tf.distribute` leaves the last replicas without rows where a batch is not a multiple of their
-    number (https://github.com/tensorflow/tensorflow/issues/41657).
+    `tf.distribute` leaves the last replicas without rows if the size of a batch is not a multiple
+    of their number (https://github.com/tensorflow/tensorflow/issues/41657).
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, functions: Functions):

@@ -1,4 +1,4 @@
-"""A Keras model whose step is right on any number of replicas."""
+"""A Keras model that trains correctly on any number of replicas."""
 
 import functools
 import inspect
@@ -15,10 +15,10 @@ from keras_elu.distributed.resuming import Limit, Resumed
 from keras_elu.distributed.strategies import scope
 from keras_elu.steps import keras_internals, step
 
-# Elements of a dense layer's kernel up to which XLA is faster on a CPU. Beyond, TensorFlow's own
-# kernels for bfloat16 products outweigh all else; in float16 they do at any size.
+# The largest kernel of a dense layer, in elements, for which XLA is faster on a CPU. For larger
+# ones, TensorFlow's own bfloat16 products are faster; in float16 they are faster at any size.
 _LARGEST_KERNEL = {"float32": math.inf, "bfloat16": 2**18}
-# What this class replaces, by what to override instead.
+# The methods that DistributedModel replaces, with what to override instead.
 _REPLACED = {
     "train_step": "compute_loss or call",
     "test_step": "compute_loss or call",
@@ -30,15 +30,15 @@ _REPLACED = {
 
 
 class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
-    """A model that trains and evaluates the same way on one replica, several and several workers.
+    """A model that trains and evaluates the same way on one replica, many replicas or many workers.
 
-    It is made and used as any `keras.Model`, in the scope of its strategy. A batch is the global
-    one, of all replicas together, which get its rows as evenly as possible; several workers must
-    each yield the same global batches. A step then has the loss, the gradients, the metrics and the
-    state of the global batch, under every strategy, precision and argument of `compile`; what mixes
-    rows in a way that replicas cannot reproduce is refused before the first step. Only batch
-    normalisation sees the rows of its own replica, as in Keras; its moving statistics are averaged.
-    It is saved as a plain Keras model.
+    Create and use it like any `keras.Model`, in the scope of its strategy. A batch is the global
+    batch of all replicas, which share its rows as evenly as possible; with several workers, each
+    must yield the same global batches. Each step has the loss, gradients, metrics and state of the
+    global batch, under every strategy, precision and argument of `compile`. A model that mixes rows
+    in a way that replicas cannot reproduce is refused before the first step. Only batch
+    normalisation sees just the rows of its replica, as in Keras; its moving statistics are
+    averaged. The model is saved as a plain Keras model.
 
     Example:
 
@@ -77,18 +77,18 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         """Configures the model for training, as `keras.Model.compile`, which has further arguments.
 
         Args:
-            jit_compile: Whether XLA compiles the step; "auto": where it can and that is faster,
-                which is on accelerators, and on a CPU for networks of dense layers in float32, and
-                in bfloat16 where no kernel has more than 2**18 elements.
+            jit_compile: Whether XLA compiles the step. "auto" uses XLA if it can compile the step
+                and is faster: on accelerators, and on a CPU for networks of dense layers in
+                float32, or in bfloat16 with kernels of at most 2**18 elements.
             micro_batches: Number of parts in which a replica passes its rows of a training batch
-                through the network, to need less memory. The step is that of the whole batch; batch
-                normalisation sees the rows of a part, as it does those of a replica. "auto": the
-                least power of 2 with which the step fits into memory.
+                through the network, to save memory. The step is still that of the whole batch, but
+                batch normalisation sees only the rows of a part. "auto" takes the least power of 2
+                with which the step fits into memory.
 
         Raises:
             ValueError: If variables of the model, the optimizer or the metrics were not created in
-                the scope of the model's strategy, the model overrides a method that this class
-                replaces, or the arguments do not fit together.
+                the scope of the model's strategy, if the model overrides a method that this class
+                replaces, or if the arguments contradict each other.
         """
         self._check_overrides()
         if micro_batches != "auto" and not (
@@ -129,7 +129,8 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     def _check_overrides(self):
         for name, instead in _REPLACED.items():
             own = getattr(DistributedModel, name), getattr(keras.Model, name)
-            if name in vars(self) or getattr(type(self), name) not in own:
+            of_instance = name.endswith("_step") and name in vars(self)
+            if of_instance or getattr(type(self), name) not in own:
                 raise ValueError(
                     f"{type(self).__name__} overrides {name}, which DistributedModel does not "
                     f"call: override {instead} instead, or subclass keras.Model."
@@ -137,20 +138,20 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
 
     @property
     def _functions(self) -> Functions:
-        if getattr(self, "_made", None) is None:  # neither compiled nor used before
+        if getattr(self, "_made", None) is None:  # not compiled, and not used before
             self._made = Functions(self, super().distribute_strategy)
         return self._made
 
     @property
     def distribute_strategy(self) -> tf.distribute.Strategy:
-        """The strategy in whose scope the model was made; it cuts batches by examples."""
+        """The strategy in whose scope the model was created; it splits batches evenly by rows."""
         return Splitting(super().distribute_strategy, self._functions)
 
     @property
     def step_scalars(self) -> StepScalars:
         """The scalars of every step of the latest execution.
 
-        `names` says what they are, and `rows` has a row for each step; see
+        `names` has their names, and `rows` has a row for each step; see
         `keras_elu.steps.step_scalars`.
         """
         return self._functions.scalars
@@ -159,9 +160,9 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         """Trains the model, as `keras.Model.fit`, which has further arguments.
 
         Args:
-            initial_step: Steps of `initial_epoch` that an earlier attempt has done; the data must
-                begin after them, and be endless. `keras_elu.training.Checkpoints` restores the
-                rest.
+            initial_step: Number of steps of `initial_epoch` that an earlier attempt has done. The
+                data must be endless and start after them. `keras_elu.training.Checkpoints` restores
+                everything else.
         """
         return self._call(keras.Model.fit, arguments, keywords, initial_step)
 
@@ -187,7 +188,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         return method(*bound.args, **bound.kwargs)
 
     def _limited(self, given, callbacks, initial_step):
-        """The callbacks, after the one that sets how many steps an execution has."""
+        """Returns the callbacks, preceded by the one that limits the steps of an execution."""
         steps = given.get("steps_per_epoch")
         limit = Limit(
             self._functions,
@@ -229,7 +230,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             lambda t: t.numpy() if isinstance(t, tf.Tensor) else t, outputs
         )
 
-    # What Keras calls to save and to load.
+    # Methods that Keras calls to save and load.
 
     def get_compile_config(self):
         config = _CompileConfig(super().get_compile_config())
@@ -264,7 +265,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
                 model._made = Functions(model, strategy, model._micro_batches)
         return model
 
-    # What Keras calls to prepare its loops.
+    # Methods that Keras calls to prepare its loops.
 
     @property
     def is_built_for_data(self) -> bool:
@@ -291,21 +292,21 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
 
 
 class _CompileConfig(dict):
-    """A compile configuration whose `micro_batches` copies keep and files do not."""
+    """A compile configuration; `micro_batches` is kept in copies, but not in files."""
 
     micro_batches: int | Literal["auto"] = 1
 
 
 class _Plain:
-    """A form of `DistributedModel` that Keras saves under the name of its own class."""
+    """A form of `DistributedModel` that Keras saves as one of its own classes."""
 
 
 class _Functional(_Plain, DistributedModel, keras_internals.Functional):
-    """A `DistributedModel` made of inputs and outputs."""
+    """A functional `DistributedModel`."""
 
 
 class _Sequential(_Plain, DistributedModel, keras.Sequential):
-    """A `DistributedModel` made of a list of layers."""
+    """A sequential `DistributedModel`."""
 
 
 for _form, _own in ((_Functional, keras_internals.Functional), (_Sequential, keras.Sequential)):
@@ -314,7 +315,7 @@ for _form, _own in ((_Functional, keras_internals.Functional), (_Sequential, ker
 
 
 def _make_functional(cls: type) -> None:
-    """Makes the instances of a subclass functional models, as Keras does with one of its own."""
+    """Makes the instances of a subclass functional models, as Keras does for `keras.Model`."""
     if DistributedModel in cls.__bases__:
         cls.__bases__ = tuple(
             _SubclassedFunctional if base is DistributedModel else base for base in cls.__bases__
@@ -326,16 +327,16 @@ def _make_functional(cls: type) -> None:
 
 
 class _SubclassedFunctional(DistributedModel, keras_internals.Functional):
-    """The base of a subclass of `DistributedModel` that is made of inputs and outputs."""
+    """The base of subclasses of `DistributedModel` that are functional models."""
 
 
 def _is_faster_compiled(model: keras.Model) -> bool:
-    """Whether XLA can compile the model and makes it faster; not so its convolutions on a CPU."""
+    """Returns whether XLA can compile the model and is faster; convolutions on a CPU are not."""
     layers = keras_internals.layers(model)
     if any(map(step.is_synchronized, layers)) or not all(x.supports_jit for x in layers):
         return False
     if not keras_internals.is_built(model):
-        return False  # decided when it is
+        return False  # decided when the model is built
     if tf.config.list_logical_devices("GPU"):
         return True
     dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]

@@ -1,4 +1,4 @@
-"""Callbacks that shorten executions and skip steps done before a resume."""
+"""Callbacks that shorten executions, and that skip steps done before a resume."""
 
 import keras
 
@@ -6,14 +6,14 @@ from keras_elu.distributed.functions import Functions
 
 
 class Limit(keras.callbacks.Callback):
-    """Shortens an execution to the steps that are left of an epoch, or of an evaluation.
+    """Shortens executions to the remaining steps of an epoch or an evaluation.
 
     Args:
-        functions: Of the model.
-        steps: Steps of an epoch; None if it ends with the data.
-        test_steps: Steps of an evaluation; None if it ends with the data.
+        functions: The functions of the model.
+        steps: Number of steps of an epoch; None if it ends with the data.
+        test_steps: Number of steps of an evaluation; None if it ends with the data.
         epoch: The first epoch.
-        done: Steps of the first epoch that are done already.
+        done: Number of steps of the first epoch that are already done.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Limit(keras.callbacks.Callback):
         self._functions = functions
         self._steps, self._test_steps = steps, test_steps
         self._first_epoch, self._done_in_first = epoch, done
-        self.done = 0  # of the current epoch, in an earlier attempt
+        self.done = 0  # steps of the current epoch done in an earlier attempt
 
     def _limit(self, begin, steps, done):
         end = begin + self.model.steps_per_execution
@@ -37,7 +37,7 @@ class Limit(keras.callbacks.Callback):
 
     @property
     def skips(self) -> bool:
-        """Whether the execution has no step to do."""
+        """Whether the execution has no steps to do."""
         return self._functions.steps == 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -54,7 +54,7 @@ class Resumed(keras.callbacks.CallbackList):
     """Callbacks that are not called for the steps of an earlier attempt.
 
     Args:
-        limit: Of `callbacks`, the one that is called for every step.
+        limit: The one of the `callbacks` that is called for every step.
         callbacks: The callbacks.
         arguments: As for `keras.callbacks.CallbackList`.
     """

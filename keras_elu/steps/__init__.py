@@ -1,1 +1,1 @@
-"""One step of a model, as mathematics that is the same on any number of replicas."""
+"""The mathematics of one step of a model, which is the same on any number of replicas."""

@@ -1,9 +1,9 @@
 """How a step on a whole batch follows from its pieces, found before the first step.
 
-The loss of a batch is the mean of the losses of its pieces, or their sum, and so are the losses and
-the assignments of layers. For Keras's own losses, layers and metrics the rule is known. All others
-are tried on a few random rows, whole and in two pieces. What is neither the mean nor the sum of the
-pieces mixes rows, and is refused.
+The loss of a batch is the mean or the sum of the losses of its pieces. The same is true of the
+losses that layers add and of the variables that they assign. For Keras's own losses, layers and
+metrics the rule is known. All others are tried on a few random rows, as a whole and in two pieces.
+A value that is neither the mean nor the sum of its pieces mixes rows, and is refused.
 """
 
 import dataclasses

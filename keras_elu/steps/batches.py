@@ -1,4 +1,4 @@
-"""Global batches, cut for the replicas."""
+"""Global batches, split between the replicas."""
 
 import tensorflow as tf
 
@@ -6,10 +6,10 @@ from keras_elu.data.datasets import ByWorker
 
 
 def cut(dataset: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """Cuts each batch into one part for every replica that this worker feeds.
+    """Splits each batch into one part for every replica of this worker.
 
-    On several replicas a part is a pair, as of `part`. Of a `ByWorker` data set each worker makes
-    its own rows only.
+    With several replicas, a part is a pair as returned by `part`. From a `ByWorker` data set, each
+    worker reads only its own rows.
     """
     replicas = context.num_replicas_in_sync
     if replicas == 1:
@@ -34,16 +34,16 @@ def cut(dataset: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.dat
 
 
 def part(batch, replica: tf.Tensor, replicas: int, rows: tf.Tensor | None = None):
-    """Returns the rows of one replica, and before them how many of them count.
+    """Returns the number of rows of one replica, and the rows.
 
-    Of n rows, replica r of R gets rows n * r // R up to n * (r + 1) // R. A replica that would have
-    none gets the first row as a placeholder, and the count is 0.
+    Out of n rows, replica r of R gets rows n * r // R to n * (r + 1) // R. A replica without rows
+    gets some row as a placeholder, and the number 0.
 
     Args:
         batch: Nested tensors with the same first dimension.
         replica: Number of the replica.
         replicas: Number of replicas.
-        rows: Number of rows to divide; None: all.
+        rows: Number of rows to split; None: all.
     """
     size = tf.nest.flatten(batch)[0].shape[0]
     even = size // replicas if rows is None and size is not None and size % replicas == 0 else None
@@ -56,7 +56,7 @@ def part(batch, replica: tf.Tensor, replicas: int, rows: tf.Tensor | None = None
         taken = tensor[begins : tf.maximum(end, begins + 1)]
         if even is not None:
             return tf.ensure_shape(taken, [even, *tensor.shape[1:]])
-        # The number of a replica is constant, by which TensorFlow would know that of its rows.
+        # Hides the number of rows, which TensorFlow would infer from the constant `replica`.
         return tf.compat.v1.placeholder_with_default(taken, [None, *tensor.shape[1:]])
 
     return end - begin, tf.nest.map_structure(take, batch)

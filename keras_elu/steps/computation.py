@@ -1,4 +1,4 @@
-"""What a piece of the global batch yields: a pure function of tensors."""
+"""The computation for one piece of the global batch, as a pure function of tensors."""
 
 from typing import Any, NamedTuple
 
@@ -11,12 +11,12 @@ from keras_elu.steps.variables import Changes, Variables, pairs
 
 
 class OfBatch(NamedTuple):
-    """What a replica knows of the global batch.
+    """Facts about the global batch that its pieces need.
 
     Attributes:
-        rows: Number of the replica's rows that count.
+        rows: Number of rows of the replica; 0 if its only row is a placeholder.
         total: Number of rows of the global batch.
-        divisors: Of each loss, the sum of `pieces.weight`; None if that is `total`.
+        divisors: For each loss, the sum of `pieces.weight`; None if that is `total`.
     """
 
     rows: tf.Tensor
@@ -25,14 +25,14 @@ class OfBatch(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What pieces of a batch yield.
+    """The results of one or more pieces of a batch.
 
     Attributes:
         loss: Their part of the loss of the batch.
         gradients: Its gradients; None for a weight that it does not depend on.
-        changes: Of the weights and of the state.
+        changes: Changes of the weights and of the state.
         metrics: The values of the metrics' variables afterwards.
-        outputs: What the metrics need that must see the whole batch.
+        outputs: Labels, predictions, masks and sample weights, for metrics of the whole batch.
     """
 
     loss: tf.Tensor
@@ -46,12 +46,12 @@ class Computation:
     """The forward and the backward pass, and the metrics.
 
     Args:
-        model: A compiled model, all variables of which exist.
+        model: A compiled model whose variables all exist.
         analysis: The analysis of its step.
-        variables: The variables of the step; the gradients are computed where there are slots.
+        variables: The variables of the step; gradients are computed only if there are slots.
         replicas: Number of replicas.
-        training: Whether it is a step of training.
-        in_pieces: Whether batches are cut.
+        training: Whether it is a training step.
+        in_pieces: Whether batches are split.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Computation:
         self._optimizer = model.optimizer if variables.slots else None
 
     def piece(self, values: Variables, batch, of_batch: OfBatch, number) -> Result:
-        """What the rows yield that pass through together."""
+        """Returns the result for rows that pass through the network together."""
         analysis = self._analysis
         piece = None
         share = tf.math.divide_no_nan(of_batch.rows, of_batch.total)
@@ -90,7 +90,7 @@ class Computation:
             loss, predictions = self._loss(batch, piece)
             with tape.stop_recording():
                 self._update_metrics(batch, predictions, tf.reduce_mean(loss), of_batch.rows, start)
-            # Of a loss without reduction, Keras minimises the sum and reports the mean.
+            # For a loss without reduction, Keras minimises the sum and reports the mean.
             by_row = loss.shape.rank > 0
             counts = tf.cast(of_batch.rows > 0, loss.dtype)
             objective = tf.reduce_sum(loss) * counts if by_row else loss * share
@@ -116,7 +116,7 @@ class Computation:
         return Result(loss, gradients, (of_weights, of_state), metrics, outputs)
 
     def _loss(self, batch, piece: pieces.Piece | None):
-        """The loss of a piece, or of a batch, and its predictions."""
+        """Returns the loss of a piece, or of a whole batch, and the predictions."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         predictions = keras_internals.call(self._model, x, self._training)
         loss = keras_internals.compute_loss(
@@ -138,7 +138,7 @@ class Computation:
         self._model.compute_metrics(x, y, predictions, sample_weight)
 
     def _weigh_output_losses(self, start: Variables, rows):
-        """Keras counts a batch of a number of rows that is not known beforehand as one row."""
+        """Weights losses of single outputs by rows; Keras counts a batch of unknown size as one."""
         before = dict(zip(map(id, self._variables.metrics), start.metrics, strict=True))
         for metric in keras_internals.output_loss_trackers(self._model):
             for variable in metric.variables:
@@ -146,13 +146,13 @@ class Computation:
                 variable.assign(old + (variable.value - old) * rows)
 
     def _outputs(self, batch, predictions):
-        """The labels, predictions, masks and sample weights of a piece."""
+        """Returns the labels, predictions, masks and sample weights of a piece."""
         _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         masks = [keras_internals.mask(output) for output in tf.nest.flatten(predictions)]
         return y, predictions, masks, sample_weight
 
     def measured(self, metrics, outputs) -> list[tf.Tensor]:
-        """The metrics' variables after an update with the outputs of all pieces."""
+        """Returns the metrics' variables after an update with the outputs of all pieces."""
         y, predictions, masks, sample_weight = outputs
         predictions = tf.nest.map_structure(tf.identity, predictions)
         for output, mask in zip(tf.nest.flatten(predictions), masks, strict=True):
@@ -164,9 +164,9 @@ class Computation:
         return [scope.get_current_value(variable) for variable in self._variables.metrics]
 
     def divisors(self, values, batch, rows) -> tuple[tf.Tensor | None, ...]:
-        """Of each loss that has a divisor, the part of a replica's rows.
+        """Returns a replica's part of the divisor of each loss that has one.
 
-        TensorFlow computes of the network only what the masks need.
+        TensorFlow prunes all parts of the network that the masks do not need.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         with keras.StatelessScope(pairs(self._variables, values)), pieces.recorded_calls() as calls:
@@ -184,10 +184,10 @@ class Computation:
 
 
 class _Scope(keras_internals.Recording):
-    """Holds the values of the variables during a piece, and gives the gradients of the weights.
+    """Holds the values of the variables during a piece, and computes the gradients of the weights.
 
-    A weight that a layer assigns is from then on a constant, as a `tf.Variable` is: its gradient is
-    that of all its values.
+    As with a `tf.Variable`, no gradient flows through an assignment: the gradient of an assigned
+    weight is the sum over its successive values.
     """
 
     def __init__(self, variables: Variables, values: Variables, tape: tf.GradientTape):
@@ -220,7 +220,7 @@ class _Scope(keras_internals.Recording):
 
 
 def forward(model: keras.Model, batch, training: bool) -> None:
-    """Computes what a step does, without its gradients, for `analysis`."""
+    """Computes the predictions, losses and metrics of a step, for `analysis`."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     predictions = keras_internals.call(model, x, training)
     keras_internals.compute_loss(model, x, y, predictions, sample_weight, training)
@@ -228,6 +228,6 @@ def forward(model: keras.Model, batch, training: bool) -> None:
 
 
 def number_of_rows(batch) -> int | tf.Tensor:
-    """The first dimension, where possible as a number."""
+    """Returns the first dimension, as a number if it is known."""
     first = next(tensor for tensor in tf.nest.flatten(batch) if tensor is not None)
     return keras.ops.shape(first)[0] if first.shape[0] is None else first.shape[0]

@@ -1,6 +1,6 @@
-"""Running and tracing functions outside of the strategy in whose context they are called.
+"""Running and tracing functions outside the current strategy.
 
-Inside, Keras would divide losses by the number of replicas; and one trace serves all replicas.
+Inside, Keras divides losses by the number of replicas. Outside, one trace also serves all replicas.
 """
 
 import concurrent.futures
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 class Isolated:
-    """A function of tensors that is traced outside of every strategy.
+    """A function of tensors that is traced outside every strategy.
 
     Args:
         function: Takes and returns nested tensors.
@@ -28,21 +28,21 @@ class Isolated:
         return outside(self._function.get_concrete_function, *specs)(*arguments)
 
     def check_xla(self, *arguments) -> None:
-        """Raises the error of XLA if it cannot compile the function for arguments of these specs.
+        """Raises XLA's error if XLA cannot compile the function for arguments of these specs.
 
-        Only the translation to XLA's operations is done, which is what fails.
+        This translates the function to XLA's operations, which is the part that can fail.
         """
         outside(lambda: self._function.experimental_get_compiler_ir(*arguments)(stage="hlo"))
 
 
 def outside(function: Callable, *arguments):
-    """Calls a function in a thread of its own, in which no strategy is in use."""
+    """Calls a function in a new thread, which is outside every strategy."""
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return thread.submit(function, *arguments).result()
 
 
 def spec(tensor):
-    """Returns the `tf.TypeSpec` of a tensor; of nothing, nothing."""
+    """Returns the `tf.TypeSpec` of a tensor; None for None."""
     return None if tensor is None else tf.type_spec_from_value(tensor)
 
 

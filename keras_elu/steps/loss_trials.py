@@ -1,4 +1,4 @@
-"""How the losses of a batch follow from those of its pieces, by trial where it is not known."""
+"""Trials of losses: how the loss of a batch follows from the losses of its pieces."""
 
 import contextlib
 from collections.abc import Callable

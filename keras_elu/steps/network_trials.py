@@ -1,4 +1,4 @@
-"""How what layers compute, assign and add for a batch follows from its pieces, by trial."""
+"""Trials of layers: how their outputs, assignments and losses follow from pieces of a batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple

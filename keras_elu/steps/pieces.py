@@ -1,4 +1,4 @@
-"""Losses of one piece of the global batch, weighted so that their sum is the loss of the batch."""
+"""Losses of pieces of the global batch, weighted to add up to the loss of the batch."""
 
 import contextlib
 import contextvars
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_elu.steps import keras_internals
 
-# How the loss of a batch follows from the losses of its pieces: their mean, weighted by `weight`,
-# their sum, or one value for each row, of which Keras minimises the sum.
+# How the loss of a batch follows from the losses of its pieces: their mean weighted by `weight`,
+# their sum, or one value for each row, whose sum Keras minimises.
 Kind = Literal["mean", "sum", "rows"]
 
 
@@ -20,10 +20,10 @@ class Piece:
     """The piece that is being traced.
 
     Attributes:
-        rows: Number of its rows that count; 0 for the placeholder row of a replica without rows.
+        rows: Number of its rows; 0 for the placeholder row of a replica without rows.
         total: Number of rows of the global batch.
         kinds: The kind of each loss of the model.
-        divisors: Of each loss, the sum of `weight` over the global batch; None if that is `total`.
+        divisors: For each loss, the sum of `weight` over the batch; None if that is `total`.
     """
 
     rows: tf.Tensor
@@ -38,7 +38,7 @@ class Piece:
 
 
 class Call(NamedTuple):
-    """The arguments with which Keras called a loss."""
+    """The arguments of a call of a loss."""
 
     y_true: tf.Tensor
     y_pred: tf.Tensor
@@ -53,7 +53,7 @@ _calls: contextvars.ContextVar[dict[int, Call] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def current(piece: Piece | None):
-    """Makes the losses those of a piece; None: those of a batch, as Keras computes them."""
+    """Makes losses those of a piece; None: those of a whole batch, as Keras computes them."""
     token = _piece.set(piece)
     try:
         yield
@@ -73,11 +73,11 @@ def recorded_calls():
 
 
 class PieceLoss:
-    """Takes the place of a loss of a compiled model.
+    """Replaces a loss of a compiled model.
 
     Args:
         loss: The loss.
-        number: Its place among the losses of the model.
+        number: Its position among the losses of the model.
     """
 
     def __init__(self, loss: keras.Loss, number: int):
@@ -102,10 +102,10 @@ class PieceLoss:
 
 
 def weight(loss: keras.Loss, y_true, y_pred, sample_weight) -> tf.Tensor | None:
-    """Returns what a mean over some rows counts for in that of the batch; None: their number.
+    """Returns the divisor of a mean over some rows; None: the number of rows.
 
-    It is what Keras divides by: the valid entries where there is a mask, of the predictions or of
-    `ignore_class`, and the sum of the sample weights for the reduction "mean_with_sample_weight".
+    Keras divides by the number of valid entries if the predictions or `ignore_class` make a mask,
+    and by the sum of the sample weights for the reduction "mean_with_sample_weight".
     """
     if not isinstance(loss, keras.Loss) or loss.reduction in ("sum", "none", None):
         return None
@@ -133,7 +133,7 @@ def weight(loss: keras.Loss, y_true, y_pred, sample_weight) -> tf.Tensor | None:
 
 
 def replace_losses(model: keras.Model) -> None:
-    """Puts a `PieceLoss` in the place of each loss of a built model."""
+    """Replaces each loss of a built model by a `PieceLoss`."""
     keras_internals.replace_losses(model, PieceLoss)
 
 
@@ -143,5 +143,5 @@ def losses(model: keras.Model) -> list[keras.Loss]:
 
 
 def keras_divisor() -> float:
-    """The number of replicas, by which Keras divides means in their context."""
+    """Returns the number of replicas, by which Keras divides means inside a strategy."""
     return float(tf.distribute.get_strategy().num_replicas_in_sync)

@@ -11,7 +11,7 @@ from keras_elu.steps.variables import Variables
 
 
 class Prediction:
-    """The outputs for the rows of a replica; called in the replica's context.
+    """The outputs for the rows of a replica, computed in the replica's context.
 
     Args:
         model: A built model.
@@ -39,7 +39,7 @@ class Prediction:
         self._compute = Isolated(self._outputs, jit_compile)
 
     def __call__(self, batch):
-        """Returns the outputs for the rows that count; `batch` is as for `Step`."""
+        """Returns the outputs for the replica's rows; `batch` is as for `Step`."""
         counted, batch = batch if self._replicas > 1 else (None, batch)
         context = tf.distribute.get_replica_context()
         handles = variables.handles(self._variables)

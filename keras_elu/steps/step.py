@@ -1,14 +1,14 @@
-"""One step of training or evaluation, as mathematics that is the same on any number of replicas.
+"""One step of training or evaluation: the same mathematics on any number of replicas.
 
-The global batch is cut into pieces: every replica has its share of the rows, and passes it through
-the network in one or more micro-batches. What a piece yields is a pure function of tensors, which
-XLA may compile. The sums over all pieces, and from them the update, are those of the global batch:
+The global batch is split into pieces: each replica gets its share of the rows, and passes them
+through the network in one or more micro-batches. The result of a piece is a pure function of
+tensors, which XLA may compile. The sums over all pieces are those of the global batch:
 
     loss        sum over the pieces of (rows of the piece / rows of the batch) * loss of the piece;
-                where a loss is divided by something else, such as its valid labels, by their shares
+                a loss with another divisor, such as its valid labels, is weighted by that instead
     gradients   those of this loss; clipping, loss scaling and the update see nothing else
-    statistics  the same weighted mean (batch normalisation); each piece starts from the old ones
-    counters    advance once a step, as on one replica
+    statistics  the same weighted mean (batch normalisation); each piece starts from the old values
+    counters    advance once per step, as on one replica
     seeds       each piece draws its own numbers, from the seed and the number of the piece
     metrics     sums over rows add up; all others are computed from the outputs of all pieces
 """
@@ -30,15 +30,16 @@ from keras_elu.steps.variables import Variables
 
 
 class Step:
-    """The step of one replica; called in the replica's context.
+    """The per-replica step, called in the replica's context.
 
     Args:
-        model: A compiled model, all variables of which exist.
+        model: A compiled model whose variables all exist.
         batch: The `tf.TypeSpec`s of a batch.
         replicas: Number of replicas.
-        training: Whether to update the weights, or to evaluate only.
-        jit_compile: Whether XLA compiles what is computed between the sums over the replicas.
-        micro_batches: Parts in which a replica passes its rows through the network, in training.
+        training: Whether to update the weights; otherwise the step only evaluates.
+        jit_compile: Whether XLA compiles the computations between the sums over the replicas.
+        micro_batches: Number of parts in which a replica passes its rows through the network while
+            training.
 
     Raises:
         ValueError: With one sentence, if the model cannot be trained in pieces.
@@ -95,11 +96,12 @@ class Step:
         self._divisors = Isolated(self._computation.divisors, False)
 
     def __call__(self, batch) -> tf.Tensor:
-        """Does the step and returns the loss over the global batch.
+        """Does the step and returns the loss of the global batch.
 
         Args:
-            batch: The replica's rows as `(x, y)` or `(x, y, sample_weight)`; on several replicas
-                behind the number of those that count, which is 0 for a replica without rows.
+            batch: The replica's rows as `(x, y)` or `(x, y, sample_weight)`; with several replicas,
+                a pair of the number of rows, which is 0 if the only row is a placeholder, and the
+                rows.
         """
         context = tf.distribute.get_replica_context()
         handles = variables.handles(self._variables)
@@ -118,19 +120,19 @@ class Step:
         return result.loss
 
     def _reduced(self, context, result: Result) -> Result:
-        """The sums over the replicas."""
+        """Returns the sums over the replicas."""
         weights, state = result.changes
         parts = result.loss, result.gradients, weights.added, state.added
         if not self._training and not variables.tensors(parts[1:]):
-            return result  # each replica's own part of the loss, of which metrics keep the mean
+            return result  # metrics average the replicas' parts of the loss
         loss, gradients, weights_added, state_added = variables.summed(context, parts)
         added = weights._replace(added=weights_added), state._replace(added=state_added)
         return result._replace(loss=loss, gradients=gradients, changes=added)
 
     def _of_whole_batch(self, context, values, new, result, of_batch) -> list[tf.Tensor]:
-        """The metrics' variables, where some must see the outputs of all replicas.
+        """Returns the metrics' variables, where some metrics need the outputs of all replicas.
 
-        Keras reads the sum over the replicas, so that the first has the value and the others 0.
+        Keras reads the sum over the replicas: the first replica gets the value, the others zeros.
         """
         outputs = variables.gathered(context, result.outputs, of_batch.rows)
         gathered = [id(v) in self._analysis.gathered for v in self._variables.metrics]
@@ -145,7 +147,7 @@ class Step:
         ]
 
     def rehearse(self, batch) -> list[tf.Tensor]:
-        """Computes what a training step needs, for the rows of one replica, and changes nothing."""
+        """Computes a training step for the rows of one replica without changing any variable."""
         values = variables.read(variables.handles(self._variables), self._variables)
         rows = tf.cast(number_of_rows(batch), "float32")
         of_batch = OfBatch(rows, rows, tuple(rows if d else None for d in self._analysis.divided))
@@ -179,16 +181,16 @@ class Step:
         return OfBatch(counted, *variables.summed(context, (counted, divisors)))
 
     def _in_place(self, handles, batch, of_batch) -> tf.Tensor:
-        """All of a step on one replica: XLA, given the variables, changes them where they lie."""
+        """Does a whole step on one replica; XLA gets the variables and updates them in place."""
         values = variables.read(handles, self._variables)
         result, new = self._replica_and_update(values, batch, of_batch, tf.constant(0))
         variables.assign(handles, new)
         return result.loss
 
-    # From here on: pure functions of tensors.
+    # Pure functions of tensors.
 
     def _replica_and_update(self, values, batch, of_batch, replica):
-        """All of a step on one replica, which XLA can thus compile as a whole."""
+        """Computes a whole step on one replica, which XLA can compile as a unit."""
         result = self._replica(values, batch, of_batch, replica)
         new = self._new_values(values, result, self._updated)
         if self._replicas == 1 and self._analysis.gathered:
@@ -201,7 +203,7 @@ class Step:
         return result._replace(outputs=()), new
 
     def _new_values(self, values, result, update) -> Variables:
-        """The values of all variables after the step."""
+        """Returns the values of all variables after the step."""
         kinds = self._analysis.state
         weights, state = (
             variables.changed(group, kinds, old, changes)
@@ -216,11 +218,11 @@ class Step:
         return Variables(weights, state, result.metrics, slots)
 
     def _updated(self, weights, slots, gradients):
-        """The weights and the optimizer's variables after the step."""
+        """Returns the weights and the optimizer's variables after the step."""
         return keras_internals.apply(self._optimizer, slots, gradients, weights)
 
     def _replica(self, values, batch, of_batch, replica) -> Result:
-        """The sums over the pieces of a replica."""
+        """Returns the sums over the pieces of a replica."""
 
         def piece(part, batch, rows, metrics):
             number = replica * self._parts + part
@@ -231,7 +233,7 @@ class Step:
 
         if self._parts == 1:
             return piece(0, batch, of_batch.rows, values.metrics)
-        # The first part has the rows that are left over, all others the same number of them.
+        # All parts but the first have the same number of rows; the first has the rest.
         rows = number_of_rows(batch)
         size = -(-rows // self._parts)
         parts = -(-rows // size)
@@ -286,7 +288,7 @@ class Step:
 
 
 def is_synchronized(layer: keras.Layer) -> bool:
-    """Whether a layer computes its statistics over all replicas."""
+    """Returns whether a layer computes its statistics over all replicas."""
     return getattr(layer, "synchronized", False)
 
 

@@ -1,4 +1,4 @@
-"""The scalars of every training step, including those inside an execution of several steps."""
+"""The scalars of every training step, also of the steps inside one execution."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from keras_elu.steps import keras_internals
 
 
 class Reader:
-    """Reads the scalars of a step; called where the steps are traced.
+    """Reads the scalars of a step while the step is traced.
 
     Args:
-        model: A compiled model, all variables of which exist.
-        training: Whether it trains; an evaluation has its loss and its wait only.
+        model: A compiled model whose variables all exist.
+        training: Whether the step trains; evaluation has only the loss and the wait.
 
     Attributes:
-        names: Of the scalars: the loss of the step's batch; the seconds that it waited for the
-            batch; the learning rate that it used; and, by layer, each alpha that is scheduled or
-            learnt, after the step, and its mean where there are several.
+        names: Names of the scalars: the loss of the step's batch; the seconds spent waiting for the
+            batch; the learning rate; and, for each layer with a scheduled or learnt alpha, its mean
+            after the step.
     """
 
     def __init__(self, model: keras.Model, training: bool):
@@ -40,7 +40,7 @@ class Reader:
 
 
 def timed(get: Callable, first: Callable) -> tuple:
-    """Returns what `get` returns, the tensor `first` of it, and the seconds until it was there."""
+    """Returns `get()`, `first` of it, and the seconds until that tensor was ready."""
     begin = tf.timestamp()
     with tf.control_dependencies([begin]):
         given = get()

@@ -16,7 +16,7 @@ _LENGTH = 8  # of a dimension whose length is not fixed
 
 
 def kind(whole, parts: Sequence, shares: Sequence[float], tolerance: float = 1e-4) -> Kind | None:
-    """Returns how a value for a whole batch follows from those for its parts; None: in no way."""
+    """Returns how the value of a batch follows from those of its parts; None: it does not."""
     if not np.all(np.isfinite(whole)):
         return None
     if close(whole, sum(s * part for s, part in zip(shares, parts, strict=True)), tolerance):
@@ -40,7 +40,7 @@ def tolerance(layers: Iterable[keras.Layer]) -> float:
 
 
 def attempt(name: str, function: Callable, *arguments):
-    """Returns the value of a function outside of every strategy, and names what fails."""
+    """Calls a function outside every strategy; an error becomes one sentence about `name`."""
     try:
         return outside(function, *arguments)
     except Exception as error:
@@ -49,7 +49,7 @@ def attempt(name: str, function: Callable, *arguments):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the beginning of an error's text, as a part of a sentence."""
+    """Returns the beginning of an error's text, to be quoted in a sentence."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return textwrap.shorten(text, 100).rstrip(".")
 

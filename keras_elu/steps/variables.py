@@ -1,4 +1,4 @@
-"""The variables of a step: read and assigned by replica, combined over the pieces of a batch."""
+"""The variables of a step: read and assigned per replica, and combined over pieces of a batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class Variables(NamedTuple):
     """Variables of a step, or their resources, or their values; None: unchanged.
 
     Attributes:
-        weights: Those that are trained.
-        state: Those that layers assign: statistics, counters, seeds.
-        metrics: Those of the metrics.
-        slots: Those of the optimizer.
+        weights: Trainable variables.
+        state: Variables that layers assign: statistics, counters, seeds.
+        metrics: Variables of metrics.
+        slots: Variables of the optimizer.
     """
 
     weights: Sequence
@@ -43,7 +43,7 @@ def read(handles: Variables, variables: Variables) -> Variables:
 
 
 def assign(handles: Variables, values: Variables) -> None:
-    """Sets this replica's copies; `tf.Variable.assign` would ask for a rule to merge them."""
+    """Assigns this replica's copies; `tf.Variable.assign` would ask for a rule to merge them."""
     for group in zip(handles, values, strict=True):
         for handle, value in zip(*group, strict=False):
             if value is not None:
@@ -57,11 +57,11 @@ def pairs(variables: Variables, values: Variables) -> list[tuple[keras.Variable,
 
 
 class Changes(NamedTuple):
-    """What pieces contribute to the variables that are assigned; None: nothing.
+    """The contributions of pieces to the variables that are assigned; None: no contribution.
 
     Attributes:
-        added: Parts of the new value, or of the change, the sum of which counts.
-        own: A new value.
+        added: Terms whose sum over the pieces is the new value, or the change.
+        own: New values.
     """
 
     added: list[tf.Tensor | None]
@@ -82,7 +82,7 @@ def changes(
         variables: The variables.
         kinds: Their kinds; a variable without one is not assigned.
         start: Their values before the step.
-        seeded: The values with which the piece began: with seeds of its own.
+        seeded: The values at the start of the piece, whose seeds are its own.
         new: The values after the piece.
         share: The piece's share of the rows.
     """
@@ -124,7 +124,7 @@ def changed(
 def of_piece(
     variables: Sequence[keras.Variable], values: Sequence[tf.Tensor], number: int | tf.Tensor
 ) -> list[tf.Tensor]:
-    """Returns the values with which a piece begins: its seeds are its own."""
+    """Returns the values at the start of a piece, whose seeds are its own."""
     return [
         _seed_of_piece(value, number) if keras_internals.is_seed(variable) else value
         for variable, value in zip(variables, values, strict=True)
@@ -136,7 +136,7 @@ def _seed_of_piece(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
     return tf.where(tf.equal(number, 0), seed, tf.cast(folded, seed.dtype))
 
 
-# Nested tensors, in which None stands for nothing.
+# Nested tensors, any of which may be None.
 
 
 def added(a, b):
@@ -157,7 +157,7 @@ def packed(nested, tensors: Sequence[tf.Tensor]):
 
 
 def summed(context: tf.distribute.ReplicaContext, nested):
-    """Sums each tensor over the replicas, all of a data type in one packet."""
+    """Sums each tensor over the replicas, with one collective for each data type."""
     flat = tensors(nested)
     result = [None] * len(flat)
     for dtype in dict.fromkeys(tensor.dtype for tensor in flat):
@@ -171,10 +171,10 @@ def summed(context: tf.distribute.ReplicaContext, nested):
 
 
 def gathered(context: tf.distribute.ReplicaContext, nested, rows: tf.Tensor):
-    """Returns the rows of all replicas; of each, the first `rows` count."""
+    """Returns the rows of all replicas, each of which contributes its first `rows` rows."""
 
     def gather(tensor):
-        wide = tensor.dtype in (tf.bfloat16, tf.float16, tf.bool)  # which collectives do not have
+        wide = tensor.dtype in (tf.bfloat16, tf.float16, tf.bool)  # not supported by collectives
         own = tf.cast(tensor, "float32") if wide else tensor
         every = tf.cast(context.all_gather(own[: tf.cast(rows, "int32")], 0), tensor.dtype)
         return tf.ensure_shape(every, [None, *tensor.shape[1:]])

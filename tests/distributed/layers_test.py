@@ -1,4 +1,4 @@
-"""Every layer that changes a variable in `call`: right or refused, against stock Keras."""
+"""Layers that assign variables or draw random numbers: right or refused, against stock Keras."""
 
 import functools
 import inspect
@@ -28,7 +28,7 @@ from keras_elu import training
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(ROWS, 4)).astype("float32")
 Y = RANDOM.normal(size=(ROWS, 2)).astype("float32")
-# Two halves that are equal: what a layer computes of each is what it computes of both.
+# Batches whose halves are equal: a layer computes the same for a half as for the whole.
 TWICE = np.tile(RANDOM.normal(size=(2, 4)).astype("float32"), (4, 1))
 TWICE_Y = np.tile(Y[:2], (4, 1))
 IMAGES = np.tile(RANDOM.uniform(0, 255, (2, 8, 8, 3)).astype("float32"), (4, 1, 1, 1))
@@ -44,7 +44,7 @@ RECURRENT = {
     "ConvLSTM2D",
     "ConvLSTM3D",
 }
-# Layers that draw random numbers: how each is made, and put into a network of vectors.
+# Layers that draw random numbers, applied to vectors.
 DRAWING = {
     "AlphaDropout": lambda x: layers.AlphaDropout(0.5)(x),
     "Attention": lambda x: layers.Attention(dropout=0.5)([series(x), series(x)]),
@@ -59,7 +59,7 @@ DRAWING = {
     ),
     "SpatialDropout1D": lambda x: layers.SpatialDropout1D(0.5)(series(x)),
 }
-# And into one of images.
+# Layers that draw random numbers for images, with their arguments.
 DRAWING_IMAGES = {
     "AugMix": {},
     "CutMix": {},
@@ -94,7 +94,7 @@ def series(x):
 
 
 def run_by_call(cls, name="call", seen=None):
-    """The sources of a layer's `call`, and of the methods that it calls, by class and name."""
+    """Returns the source of a layer's `call` and of every method that it calls."""
     seen = {} if seen is None else seen
     for base in cls.__mro__:
         method = vars(base).get(name)
@@ -106,9 +106,9 @@ def run_by_call(cls, name="call", seen=None):
 
 
 def draws(cls):
-    """Whether a class, or one that it is derived from, makes a generator of seeds."""
+    """Returns whether a class, or one of its bases, creates a seed generator."""
     bases = (c for c in cls.__mro__ if c.__module__.startswith("keras.src.layers"))
-    general = ("Layer", "DataLayer", "TFDataLayer")  # copy generators for tf.data
+    general = ("Layer", "DataLayer", "TFDataLayer")  # which only copy generators for tf.data
     return any("SeedGenerator(" in inspect.getsource(c) for c in bases if c.__name__ not in general)
 
 
@@ -126,16 +126,16 @@ def test_no_layer_of_keras_that_changes_a_variable_is_missing():
     assert assigning == ASSIGNING | RECURRENT | FOREIGN
     drawing = {name for name, cls in classes.items() if draws(cls)}
     inherited = {"SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"}
-    within = {"MultiHeadAttention"}  # by a layer of its own
+    within = {"MultiHeadAttention"}  # draws in a layer of its own
     known = {*DRAWING, *DRAWING_IMAGES} | inherited | {"AdditiveAttention"}
     assert drawing == known - within
 
 
-# The layers of Keras.
+# Layers of Keras.
 
 
 def assigning(x):
-    """One branch for each layer."""
+    """A network with a branch for each layer that assigns."""
     image = layers.Reshape((2, 2, 1))(x)
     branches = [
         layers.SpectralNormalization(layers.Dense(2), name="spectral")(x),
@@ -169,7 +169,7 @@ def test_the_layers_of_keras_that_assign_end_as_in_stock(setting):
 
 @pytest.mark.parametrize("setting", slow_but(SETTINGS, "two replicas"))
 def test_moving_statistics_are_the_means_of_those_of_the_pieces(setting):
-    """NumPy is the oracle; a batch of seven rows is cut into uneven pieces."""
+    """NumPy is the oracle. The seven rows of a batch are split into uneven pieces."""
     pieces = {
         "one replica": (X[:7],),
         "two replicas": (X[:3], X[3:7]),
@@ -214,7 +214,7 @@ def seeds(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RANDOM_NETWORKS)
 def test_layers_that_draw_random_numbers(name):
-    """One replica draws as stock; pieces draw their own numbers, and advance the seeds alike."""
+    """One replica draws the numbers of stock; pieces draw their own, with equal final seeds."""
     case = RANDOM_NETWORKS[name]
     plain = compiled(case, made(case, keras.Model, "default"), "default")
     plain.fit(*case.data, batch_size=4, verbose=0, shuffle=False)
@@ -241,7 +241,7 @@ def test_layers_that_draw_random_numbers(name):
             np.testing.assert_array_equal(a, b, setting)
         same = made(case, keras.Model, "default")
         compiled(case, same, "default").set_weights(model.get_weights())
-        if name != "RandomCrop":  # resizes in inference
+        if name != "RandomCrop":  # which resizes in inference
             expected = same.predict(case.data[0], batch_size=4, verbose=0)
             np.testing.assert_allclose(outputs, expected, 1e-5, 1e-5, err_msg=setting)
             assert logs == pytest.approx(same.evaluate(*case.data, batch_size=4, verbose=0), 1e-4)
@@ -277,17 +277,17 @@ STATEFUL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_stateful_recurrent_layer_is_right_or_refused(name):
-    """Its state belongs to the rows of a batch."""
+    """The state of such a layer belongs to the rows of a batch."""
     expected = stock(STATEFUL[name])
     for setting in SETTINGS:
         assert_right_or_refused(STATEFUL[name], setting, expected)
 
 
-# The layers that users write.
+# Layers that users write.
 
 
 class Stateful(layers.Layer):
-    """Keeps `self.kept`; subclasses say how it begins and changes."""
+    """Keeps a variable; subclasses define its start value and its change."""
 
     start = np.zeros(4, "float32")
     trains = False
@@ -346,7 +346,7 @@ class MovingMeanAlways(Stateful):
 
 
 class Trained(Stateful):
-    """Scales its own weight before each use, as a spectral norm does."""
+    """Scales its weight before each use, like a spectral norm."""
 
     start = np.ones(4, "float32")
     trains = True
@@ -358,7 +358,7 @@ class Trained(Stateful):
 
 
 class TrainedMean(Stateful):
-    """A trainable variable that follows the data, and has a gradient as well."""
+    """A trainable variable that both follows the data and has a gradient."""
 
     start = np.ones(4, "float32")
     trains = True
@@ -370,7 +370,7 @@ class TrainedMean(Stateful):
 
 
 class Clipped(Stateful):
-    """Projects its own weight, in training and inference."""
+    """Clips its weight, in training and inference."""
 
     start = np.linspace(-2, 2, 4).astype("float32")
     trains = True
@@ -433,7 +433,7 @@ class Normalised(Stateful):
 
 
 class Queue(Stateful):
-    """MoCo's queue: the rows of the latest batches."""
+    """The queue of MoCo: the rows of the latest batches."""
 
     start = np.zeros((16, 4), "float32")
 
@@ -451,7 +451,7 @@ class Histogram(Stateful):
 
 
 class ByTensorFlow(layers.Layer):
-    """A tf.Variable, of which Keras doesn't know."""
+    """Keeps a tf.Variable, which Keras does not track."""
 
     def build(self, shape):
         self.kept = tf.Variable(tf.zeros(()), trainable=False, name="kept")
@@ -479,7 +479,7 @@ class OfTheMean(ByTensorFlow):
 
 
 class Hidden(ByTensorFlow):
-    """A keras.Variable in a place that Keras doesn't search."""
+    """Keeps a keras.Variable where Keras does not look for variables."""
 
     def build(self, shape):
         self.__dict__["kept"] = keras.Variable(0.0, trainable=False, name="kept")
@@ -490,7 +490,7 @@ class Hidden(ByTensorFlow):
 
 
 class InAFunction(ByTensorFlow):
-    """Held by an object that is no layer."""
+    """Keeps a keras.Variable in an object that is not a layer."""
 
     class Holder:
         pass
@@ -575,7 +575,7 @@ def nested(x):
     inner = keras.Model(inner, layers.SpectralNormalization(layers.Dense(4))(Counter()(inner)))
     x = inner(Inner()(x))
     x = keras.Sequential([layers.Dense(3), Trained4(), layers.Dropout(0.0)])(x)
-    return layers.Dense(2)(inner(x))  # used twice in a step
+    return layers.Dense(2)(inner(x))  # the layers are used twice in a step
 
 
 class Trained4(Trained):
@@ -598,7 +598,7 @@ def test_layers_in_models_in_models_end_as_in_stock():
 
 
 class Subclass:
-    """A model that itself assigns."""
+    """A model that assigns in its own `call`."""
 
     def __init__(self):
         super().__init__()

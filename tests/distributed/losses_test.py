@@ -1,4 +1,4 @@
-"""All of keras.losses, and the losses that users write: right or refused, against stock Keras."""
+"""All of keras.losses, and losses that users write: right or refused, against stock Keras."""
 
 import contextlib
 import functools
@@ -62,8 +62,7 @@ def unit_vector(name, x):
     return layers.UnitNormalization(name=name)(layers.Dense(4, name=f"{name}_dense")(x))
 
 
-# What each loss is given: a layer and targets. The value of a batch is the mean of those of its
-# rows, or their sum.
+# The layer and the targets for each loss, whose value is the mean or the sum over the rows.
 OF_ROWS = {
     "BinaryCrossentropy": (probability, BINARY),
     "BinaryFocalCrossentropy": (probability, BINARY),
@@ -85,7 +84,7 @@ OF_ROWS = {
     "SparseCategoricalCrossentropy": (distribution, LABELS),
     "SquaredHinge": (real, BINARY),
 }
-# The value of a batch depends on pairs of its rows, or is a ratio of sums over them.
+# Losses of pairs of rows, or ratios of sums over the rows.
 MIXING_ROWS = {
     "Circle": (unit_vector, LABELS),
     "Dice": (probability, BINARY),
@@ -100,9 +99,10 @@ def test_no_loss_of_keras_is_missing():
 
 
 def all_of_rows(reduction, *weights):
-    """One model with an output for every loss, of one batch, so that Keras's logs are right.
+    """One model with an output for each loss, trained on a single batch.
 
-    (In its losses of single outputs, stock Keras counts every batch once, whatever its size.)
+    With several batches, stock Keras would average the losses of single outputs over batches of
+    different sizes with equal weights.
     """
     names = {name: name.lower() for name in OF_ROWS}
     return Case(
@@ -134,7 +134,7 @@ def test_every_loss_of_keras_is_that_of_the_global_batch(reduction, weighted, se
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_a_loss_that_is_not_reduced_is_right_or_refused(weighted):
-    """Stock Keras takes the gradient of the sum over the rows, and shows their mean."""
+    """Stock Keras minimises the sum over the rows and reports their mean."""
     case = Case(
         lambda x: real("a", x),
         (X, REAL, W) if weighted else (X, REAL),
@@ -167,16 +167,18 @@ def test_losses_that_mix_rows_are_right_or_refused(name):
         assert_right_or_refused(case, setting, expected)
 
 
-# Divisors that aren't the number of rows.
+# Divisors other than the number of rows.
 
 IMAGES = RANDOM.normal(size=(ROWS, 3, 3, 2)).astype("float32")
 CLASSES = RANDOM.integers(0, 3, (ROWS, 3, 3))
-CLASSES[4:, :, 1:] = 255  # most of what is void lies in one half of each batch
-CLASSES[8:] = 255  # and all of the last
+CLASSES[4:, :, 1:] = 255  # void pixels, most of them in one half of each batch
+CLASSES[8:] = 255  # all of the last batch
 SEQUENCES = RANDOM.normal(size=(ROWS, 4, 3)).astype("float32")
 SEQUENCES[2:6, 1:] = 0  # masked
 SEQUENCES[7] = 0
-OF_STEPS = RANDOM.uniform(0, 2, (ROWS, 4)).astype("float32")  # stock Keras broadcasts no rows
+OF_STEPS = RANDOM.uniform(0, 2, (ROWS, 4)).astype(
+    "float32"
+)  # as stock Keras does not broadcast rows
 
 
 def pixels(x):
@@ -334,7 +336,7 @@ def test_ignore_class_is_a_mean_over_the_valid_pixels():
         assert got == pytest.approx(expected, rel=1e-5), setting
 
 
-# What users write.
+# Losses that users write.
 
 
 def squares(y, p):
@@ -364,7 +366,7 @@ def contrastive(y, p):
 
 
 def contrastive_rows(y, p):
-    """One number for each row, which depends on all others."""
+    """A value for each row that depends on all other rows."""
     z = ops.normalize(p)
     return ops.logsumexp(ops.matmul(z, ops.transpose(z)), 1)
 
@@ -374,7 +376,7 @@ def centred(y, p):
 
 
 def hardest(y, p):
-    """Online hard-example mining: the mean over the two worst rows."""
+    """Online hard-example mining: the loss of the worst row."""
     return ops.mean(ops.top_k(ops.mean((y - p) ** 2, -1), 1)[0])
 
 
@@ -383,14 +385,14 @@ def maximum(y, p):
 
 
 def covariance(y, p):
-    """Barlow twins: a matrix over the features, of the whole batch."""
+    """Barlow twins: a matrix over the features that is computed from the whole batch."""
     z = (p - ops.mean(p, 0)) / (ops.std(p, 0) + 0.1)
     c = ops.matmul(ops.transpose(z), z) / ops.cast(ops.shape(z)[0], "float32")
     return ops.mean((c - ops.eye(4)) ** 2)
 
 
 def focal_by_positives(y, p):
-    """RetinaNet: a sum, divided by the number of positives in the batch."""
+    """RetinaNet: a sum divided by the number of positives in the batch."""
     return ops.sum((y - p) ** 2) / (ops.sum(ops.cast(y > 0, "float32")) + 1)
 
 
@@ -411,7 +413,7 @@ def by_tensorflow(y, p):
 
 
 class Own(losses.Loss):
-    """A subclass that reduces in `call`, whose reduction thus does nothing."""
+    """A subclass that reduces in `call`, which makes its `reduction` ineffective."""
 
     def call(self, y, p):
         return ops.sum((y - p) ** 2)
@@ -423,7 +425,7 @@ class OwnRows(losses.Loss):
 
 
 class OwnCall(losses.Loss):
-    """A subclass that defines `__call__`, and thereby its own reduction."""
+    """A subclass that overrides `__call__`, and with it the reduction."""
 
     def __call__(self, y, p, sample_weight=None):
         return ops.sum((y - p) ** 2)
@@ -456,7 +458,7 @@ OTHERS = {
 
 
 def written(loss):
-    """A case with the loss that `loss` makes."""
+    """Returns a case with the loss that `loss` creates."""
     return Case(
         lambda x: layers.Dense(4)(x),
         (X, REAL),
@@ -484,7 +486,7 @@ def test_a_written_loss_that_is_no_mean_is_right_or_refused(name):
 
 
 class Adds(layers.Layer):
-    """Adds to the loss in its `call`."""
+    """Adds a loss in `call`."""
 
     def __init__(self, penalty):
         super().__init__()
@@ -496,7 +498,7 @@ class Adds(layers.Layer):
 
 
 class Divergence(layers.Layer):
-    """A variational bottleneck, drawing nothing."""
+    """A variational bottleneck without random numbers."""
 
     def call(self, inputs):
         mean, log_variance = inputs
@@ -562,7 +564,7 @@ def test_what_a_layer_adds_as_a_mean_is_right(name):
 def test_what_a_layer_adds_otherwise_is_right_or_refused(name):
     try:
         expected = stock(ADDED_OTHERS[name])
-    except (ValueError, TypeError, tf.errors.OpError):  # stock Keras takes no vectors
+    except (ValueError, TypeError, tf.errors.OpError):  # stock Keras refuses vectors
         with pytest.raises((ValueError, TypeError, tf.errors.OpError, Refused)):
             ours(ADDED_OTHERS[name], "one replica")
         return
@@ -571,7 +573,7 @@ def test_what_a_layer_adds_otherwise_is_right_or_refused(name):
 
 
 class Weighting(losses.Loss):
-    """Keeps a moving mean of its own value in a variable, by which it divides."""
+    """Divides by a moving mean of its own values, which it keeps in a variable."""
 
     def __init__(self):
         super().__init__()
@@ -588,7 +590,7 @@ def test_a_loss_with_a_state_is_right_or_refused():
     case = written(Weighting)
     case.state = lambda model: [model.loss.scale] if model.compiled else []
     expected = stock(case)
-    for setting in SETTINGS:  # the scale has just been updated, from the rows of the piece
+    for setting in SETTINGS:  # the scale depends on the rows of the piece
         with contextlib.suppress(Refused):
             assert_right(case, setting, expected)
 

@@ -1,4 +1,4 @@
-"""All of keras.metrics, and the metrics that users write: right or refused, against stock Keras."""
+"""All of keras.metrics, and metrics that users write: right or refused, against stock Keras."""
 
 import functools
 import inspect
@@ -49,7 +49,7 @@ def every_kind_of_output(x):
     }
 
 
-# The output that each metric measures, and its arguments.
+# The output that each metric measures, and the arguments of the metric.
 METRICS = {
     "AUC": ("binary", {"num_thresholds": 20}),
     "Accuracy": ("real", {}),
@@ -94,7 +94,7 @@ METRICS = {
     "TrueNegatives": ("binary", {}),
     "TruePositives": ("binary", {}),
 }
-# Those that a function is needed for, or that `compile` doesn't take.
+# Metrics that need a function, or that `compile` does not accept.
 OTHERS = {"Mean", "MeanMetricWrapper", "Metric", "Sum"}
 
 
@@ -118,7 +118,7 @@ class Worst(metrics.Metric):
 
 
 class Least(Worst):
-    """The least error; zero is no start for it."""
+    """The least error, which cannot start from zero."""
 
     def __init__(self, **keywords):
         metrics.Metric.__init__(self, **keywords)
@@ -164,7 +164,7 @@ class Batches(Worst):
 
 
 class StateOfMean(Worst):
-    """Keeps a mean by two metrics of its own."""
+    """Keeps a mean in a metric of its own."""
 
     def __init__(self, **keywords):
         super().__init__(**keywords)
@@ -204,7 +204,7 @@ def greatest_of_batch(y_true, y_pred):
 
 
 def rank_in_batch(y_true, y_pred):
-    """One number for each row, which depends on all others."""
+    """A value for each row that depends on all other rows."""
     return ops.cast(ops.argsort(ops.argsort(y_pred[:, 0])), "float32")
 
 
@@ -246,7 +246,7 @@ def of_keras(weighted, **compiling):
 
 
 def without_losses_of_outputs(results):
-    """Stock Keras counts each batch once in them, whatever its size."""
+    """Drops the losses of single outputs, in which stock Keras ignores the sizes of batches."""
     return {k: v for k, v in results.items() if k.split(": ")[-1] not in OF_OUTPUTS}
 
 
@@ -350,7 +350,7 @@ def test_the_greatest_error_is_numpys():
 
 
 class Layered(layers.Layer):
-    """Updates a metric of its own in `call`."""
+    """Updates its metric in `call`."""
 
     def __init__(self):
         super().__init__()

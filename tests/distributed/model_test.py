@@ -1,4 +1,4 @@
-"""The same mathematics under every strategy: one replica, by stock Keras, is the oracle."""
+"""The same mathematics under every strategy; stock Keras on one replica is the oracle."""
 
 import contextlib
 import itertools
@@ -129,7 +129,7 @@ def test_every_optimizer_updates_as_on_one_replica(name):
 
 @pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
 def test_stock_keras_clips_before_it_sums(name):
-    """F10. With whole batches, so that it does not fail for another reason."""
+    """F10, with whole batches, as uneven ones fail for another reason."""
     setting = {"optimizer": OPTIMIZERS[name], "data": (X[:WHOLE], Y[:WHOLE])}
     expected = trained(one_replica(), keras.Model, **setting)
     assert differ(trained(two_replicas(), keras.Model, **setting), expected)
@@ -212,7 +212,7 @@ TWO = {
 
 
 def test_two_outputs():
-    """Stock Keras counts each batch once in the losses of single outputs, whatever its size."""
+    """In the losses of single outputs, stock Keras ignores the sizes of batches."""
     expected = trained(one_replica(), keras.Model, **TWO)
     got = trained(two_replicas(), **TWO, **HARD)
     wrong = {"a_loss", "b_loss"}
@@ -287,7 +287,7 @@ def test_one_replica_is_stock_keras_to_the_bit(network):
 
 
 def moving_mean(model):
-    """Of a layer that saw one batch, whose first half is 0 and second half 10, from mean 0."""
+    """The moving mean, from 0, after a batch whose first half is 0 and second half 10."""
     strategy = two_replicas()
     network = layers.BatchNormalization(momentum=0.0)
     made = make(strategy, model, network=network, loss=lambda: "mse")
@@ -297,7 +297,7 @@ def moving_mean(model):
 
 
 def test_moving_statistics_are_averaged_over_the_replicas():
-    """F4: stock Keras keeps those of the first."""
+    """F4: stock Keras keeps the statistics of the first replica."""
     means = moving_mean(training.DistributedModel)
     for mine in two_replicas().experimental_local_results(means.value):
         np.testing.assert_allclose(mine.numpy(), 5.0)
@@ -315,7 +315,7 @@ def test_synchronised_batch_normalisation_is_that_of_the_whole_batch():
 
 
 class Masks(keras.layers.Layer):
-    """A dropout whose masks are summed in a weight, by row of the batch."""
+    """A dropout whose masks are summed in a weight, for each row of the batch."""
 
     def __init__(self, rows):
         super().__init__()
@@ -332,7 +332,7 @@ class Masks(keras.layers.Layer):
 
 
 def masks(model, strategy, **compiling):
-    """What each replica's mask adds to the one weight, with a learning rate of 1."""
+    """The contribution of each replica's mask to the weight, with a learning rate of 1."""
     made = make(
         strategy,
         model,
@@ -359,7 +359,7 @@ def test_every_replica_draws_its_own_mask_reproducibly():
 
 
 class Wide(keras.layers.Layer):
-    """Fails, as a convolution on some devices does, where there are no rows."""
+    """Fails without rows, as a convolution does on some devices."""
 
     def call(self, x):
         rows = keras.ops.shape(x)[0]
@@ -371,7 +371,7 @@ class Wide(keras.layers.Layer):
 
 
 def test_no_replica_runs_an_empty_batch():
-    """F6: of a last batch of one row, one of two replicas gets none."""
+    """F6: one of two replicas gets no row of a last batch of one row."""
     setting = {"data": (X[:17], Y[:17]), "network": lambda x: dense(Wide()(x))}
     expected = trained(one_replica(), keras.Model, **setting)
     assert_same(trained(two_replicas(), **setting), expected)
@@ -398,7 +398,7 @@ def test_predictions_come_in_order_once_each():
 
 
 def test_the_strategy_is_one_object():
-    """F8: a second one in a process aborts its collectives."""
+    """F8: a second strategy in a process aborts the collectives."""
     assert training.strategy("mirrored") is training.strategy("mirrored")
 
 
@@ -437,7 +437,7 @@ def starts_of_the_data(model):
 
 
 def test_no_hidden_batch_is_read():
-    """F9: stock Keras starts the data a first time, to build from a batch that it throws away."""
+    """F9: stock Keras reads and discards a batch to build the model."""
     assert starts_of_the_data(training.DistributedModel) == 1
     assert starts_of_the_data(keras.Model) == 2
 
@@ -462,7 +462,7 @@ def test_nothing_is_traced_again():
 
 
 def test_what_is_not_built_is_built_outside_of_the_trace():
-    """F11: the first that a new model does is a step; stock Keras builds in its loops only."""
+    """F11: a new model starts with a single step; stock Keras builds only in its loops."""
     made = make(two_replicas(), metrics=lambda: ["accuracy"], jit_compile=True)
     assert not made.optimizer.built
     logs = made.train_on_batch(X[:8], Y[:8], return_dict=True)
@@ -543,7 +543,7 @@ def test_the_callbacks_of_keras_work():
 
 
 class Memory(keras.layers.Layer):
-    """Needs 70 TB for 8 rows, and none to speak of for 4."""
+    """Needs 70 TB for 8 rows, and almost nothing for 4."""
 
     def call(self, x):
         size = tf.cast(tf.minimum(tf.shape(x)[0] // 4, 2), tf.int64) ** 44
@@ -710,7 +710,7 @@ for units in (3, 5):
 @pytest.mark.slow
 @pytest.mark.parametrize(("whose", "trained"), [("stock", [3]), ("ours", [3, 5])])
 def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
-    """F8: with a strategy of its own, as stock Keras lets one make it, it does not."""
+    """F8: with two strategies, which stock Keras permits, it does not."""
     done = subprocess.run(
         [sys.executable, "-c", TWO_MODELS, whose],
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
@@ -723,14 +723,14 @@ def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
 
 
 def test_stock_keras_overruns_an_epoch():
-    """Its last execution is a full one."""
+    """The last execution is a full one."""
     made = make(one_replica(), keras.Model, steps_per_execution=2)
     made.fit(counted_batches([]), steps_per_epoch=5, epochs=2, verbose=0, shuffle=False)
     assert int(made.optimizer.iterations) == 12
 
 
 def compiled_layers(network, **compiling):
-    """Whether "auto" chooses XLA for a network on this machine."""
+    """Returns whether "auto" chooses XLA for a network on this machine."""
     return make(one_replica(), network=network, jit_compile="auto", **compiling).jit_compile
 
 

@@ -1,4 +1,4 @@
-"""What a `DistributedModel` refuses: in one sentence, before anything changed."""
+"""Refusals of a `DistributedModel`: one sentence, before anything has changed."""
 
 import keras
 import numpy as np
@@ -87,7 +87,7 @@ def test_a_subclass_with_call_is_refused_the_same_way():
     one_sentence(caught.value)
 
 
-def test_what_keras_offers_besides_is_called():
+def test_other_overridden_methods_are_called():
     """compute_loss may be overridden, and compute_metrics if it returns the metrics' results."""
 
     class Mine:
@@ -107,7 +107,7 @@ def test_what_keras_offers_besides_is_called():
             model = functional(distributed, strategy, metrics=["mae"], micro_batches=parts)
             logs = model.fit(X[:7], Y[:7], batch_size=4, shuffle=False, verbose=0).history
         except ValueError as error:
-            one_sentence(error)  # what isn't kept in a metric can't be returned
+            one_sentence(error)  # "twice" is not the result of a metric
             continue
         for a, b in zip(model.get_weights(), expected.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, 1e-5, 1e-6)
@@ -172,7 +172,7 @@ def test_ragged_and_sparse_inputs_are_refused_in_several_pieces(kind, setting, u
     model, data = KINDS[kind](strategy, micro_batches=parts)
     before = model.get_weights()
     if parts > 1 and use != "fit":
-        getattr(model, use)(data, verbose=0)  # not in parts
+        getattr(model, use)(data, verbose=0)  # which has no micro-batches
         return
     with pytest.raises(ValueError, match=f"(?i){kind}|micro_batches") as caught:
         getattr(model, use)(data, verbose=0)
@@ -188,7 +188,7 @@ def test_single_batches_of_ragged_and_sparse_rows(kind):
     ((x, y),) = data.take(1)
     try:
         expected = plain.train_on_batch(x, y)
-    except Exception:  # stock Keras doesn't take it
+    except Exception:  # stock Keras fails
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             model.train_on_batch(x, y)
         one_sentence(caught.value)
@@ -247,7 +247,7 @@ BY_ROW = {
 
 
 class Draws(layers.Layer):
-    """A variational sample, of which each piece draws its own numbers."""
+    """A variational sample, for which each piece draws its own numbers."""
 
     def __init__(self):
         super().__init__()
@@ -364,7 +364,7 @@ def test_a_list_of_layers_makes_a_model(strategy):
 
 
 def auto(**making):
-    """A small network of dense layers, which "auto" compiles by XLA, but for the thing given."""
+    """A small dense network, which "auto" would compile by XLA but for the given part."""
     keras.utils.set_random_seed(1)
     layer = making.pop("layer", lambda x: x)
     inputs = keras.Input((4,))

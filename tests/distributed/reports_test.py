@@ -1,4 +1,4 @@
-"""Models of public reports about several replicas: right or refused, against stock Keras."""
+"""Models from public bug reports about replicas: right or refused, against stock Keras."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ Y = RANDOM.normal(size=(9, 2)).astype("float32")
 
 
 def strings(x):
-    """A look-up of words next to numbers."""
+    """A lookup of words, joined with numbers."""
     words = layers.StringLookup(vocabulary=["foo", "bar", "baz"])(x["words"])
     words = layers.Flatten()(layers.Embedding(4, 3)(words))
     return layers.Dense(2)(layers.Concatenate()([words, x["numbers"]]))
@@ -34,14 +34,14 @@ WORDS = np.array([["foo", "bar"], ["baz", "?"], ["bar", "bar"]] * 3)
 
 
 class DividedByBatchSize(keras.losses.Loss):
-    """Sums the rows, and divides by a batch size that it is given."""
+    """Sums over the rows and divides by a fixed batch size."""
 
     def call(self, y, p):
         return ops.sum(ops.mean(ops.abs(y - p), -1)) * (1 / 4)
 
 
 class Quantizer(layers.Layer):
-    """A VQ-VAE's codebook, which is assigned a moving average, but left trainable."""
+    """The codebook of a VQ-VAE: a trainable variable that is assigned a moving average."""
 
     def build(self, shape):
         self.codes = self.add_weight(shape=(3, 4), initializer="random_normal", name="codes")
@@ -56,7 +56,7 @@ class Quantizer(layers.Layer):
 
 
 class Penalty(layers.Layer):
-    """Takes the labels as an input, and adds the model's only loss."""
+    """Takes the labels as an input and adds the model's only loss."""
 
     def call(self, inputs):
         y, p = inputs
@@ -69,7 +69,7 @@ def label_as_input(x):
 
 
 class Running(layers.Layer):
-    """A running statistic in a variable that isn't trained."""
+    """Keeps a running statistic in a variable that is not trainable."""
 
     def build(self, shape):
         self.record = self.add_weight(
@@ -111,7 +111,7 @@ RIGHT = {
     "https://github.com/tensorflow/tensorflow/issues/45594": Case(
         lambda x: layers.Dense(2)(layers.Flatten()(layers.Conv1D(2, 2)(x[..., None]))),
         (X, Y),
-        batch_size=8,  # the last has one row
+        batch_size=8,  # the last batch has one row
     ),
     "https://github.com/tensorflow/tensorflow/issues/48152": Case(
         lambda x: layers.Dense(1, activation="sigmoid")(x),

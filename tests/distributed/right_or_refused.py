@@ -1,4 +1,4 @@
-"""A model is computed as stock Keras computes it on one replica, or refused before the first step.
+"""Checks that a model is computed as by stock Keras on one replica, or refused beforehand.
 
 Stock Keras on one replica is the oracle. Equal seeds give equal weights to both models.
 """
@@ -21,21 +21,21 @@ SETTINGS = {
     "two micro-batches": ("default", 2),
 }
 SEVERAL_PIECES = ("two replicas", "two micro-batches")
-ROWS = 9  # in batches of 4: the last has one row, of which one of two replicas gets none
+ROWS = 9  # in batches of 4: one of two replicas gets no row of the last batch
 
 
 def slow_but(cases, *fast):
-    """The cases as parameters of a test, all but a few of which are slow."""
+    """Returns cases as parameters of a test, which are slow except for the given ones."""
     return [pytest.param(c, marks=[] if c in fast else [pytest.mark.slow]) for c in cases]
 
 
 class Refused(Exception):
-    """A model was refused properly: in one sentence, and nothing had changed."""
+    """A model was refused properly: in one sentence, and before anything had changed."""
 
 
 @dataclasses.dataclass
 class Case:
-    """A model, how it is compiled, and what it is given.
+    """A model, its data and its compilation.
 
     Attributes:
         network: Takes the inputs and returns the outputs.
@@ -43,7 +43,7 @@ class Case:
         inputs: Makes the inputs; by default one for each row of x.
         compiling: Makes the arguments of `compile`; called in the scope of the strategy.
         fitting: Further arguments of `fit`.
-        state: Returns variables of the model to compare that Keras doesn't list in its weights.
+        state: Returns variables of the model to compare that Keras does not list in its weights.
         model: Makes the model from its class, instead of `network`.
         uses: The methods that are tried.
     """
@@ -61,7 +61,7 @@ class Case:
 
 
 def one_sentence(error: ValueError) -> str:
-    """The text of an error, which must be a sentence."""
+    """Returns the text of an error, which must be a sentence."""
     text = str(error)
     assert "\n" not in text, text
     assert text.endswith("."), text
@@ -70,7 +70,7 @@ def one_sentence(error: ValueError) -> str:
 
 
 def is_deliberate(error: ValueError) -> bool:
-    """Whether a `raise` of keras_elu made the error, not a failure of what it calls."""
+    """Returns whether a `raise` in keras_elu raised the error, and not something that it called."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "keras_elu" in pathlib.Path(frame.filename).parts and frame.line.startswith("raise")
 
@@ -95,12 +95,12 @@ def compiled(case: Case, model: keras.Model, strategy: str, **keywords) -> keras
 
 
 def stock(case: Case) -> dict[str, np.ndarray]:
-    """The results of stock Keras on one replica."""
+    """Returns the results of stock Keras on one replica."""
     return results(case, compiled(case, made(case, keras.Model, "default"), "default"))
 
 
 def ours(case: Case, setting: str, **keywords) -> dict[str, np.ndarray]:
-    """The results of a `DistributedModel`.
+    """Returns the results of a `DistributedModel`.
 
     Raises:
         Refused: If it is refused.
@@ -127,7 +127,7 @@ def ours(case: Case, setting: str, **keywords) -> dict[str, np.ndarray]:
 
 
 def results(case: Case, model: keras.Model) -> dict[str, np.ndarray]:
-    """All that can be seen of a model that is trained, evaluated and asked for predictions."""
+    """Returns the logs, weights and predictions of a model that is trained, evaluated and used."""
     x, *rest = case.data
     given = dict(zip(("y", "sample_weight"), rest, strict=False))
     size = {"batch_size": case.batch_size, "verbose": 0}
@@ -153,7 +153,7 @@ def weights(case: Case, model: keras.Model, when: str) -> dict[str, np.ndarray]:
 
 
 def differences(got: dict, expected: dict, tolerance: float = 1e-5) -> dict[str, str]:
-    """What is not equal, by name; weights are paired by their places."""
+    """Returns what differs, by name; weights are paired by position."""
     assert len(got) == len(expected), (got.keys(), expected.keys())
     wrong = {}
     for (name, a), b in zip(got.items(), expected.values(), strict=True):
@@ -174,7 +174,7 @@ def assert_right(case: Case, setting: str, expected: dict, tolerance: float = 1e
 def assert_right_or_refused(
     case: Case, setting: str, expected: dict, tolerance: float = 1e-5
 ) -> None:
-    """On one replica it must be right; in several pieces it may be refused instead."""
+    """Asserts that a case is right; in several pieces it may be refused instead."""
     try:
         assert_right(case, setting, expected, tolerance)
     except Refused:

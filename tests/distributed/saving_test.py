@@ -1,4 +1,4 @@
-"""Every way of saving and loading that Keras has: the result is a model with equal outputs."""
+"""Every way of saving and loading in Keras: the result is a model with equal outputs."""
 
 import copy
 import functools
@@ -26,7 +26,7 @@ DistributedModel = training.DistributedModel
 
 @keras.saving.register_keras_serializable("saving_test")
 class Registered(DistributedModel):
-    """A subclass with arguments of its own."""
+    """A subclass with its own arguments."""
 
     def __init__(self, units=3, **keywords):
         super().__init__(**keywords)
@@ -101,7 +101,7 @@ def given(name):
 
 @functools.cache
 def trained(name, of=None):
-    """A model after an epoch, what it answers, and its evaluation; another one for each `of`."""
+    """Returns a trained model, its outputs and its evaluation; a different model for each `of`."""
     keras.utils.set_random_seed(1)
     with training.strategy("default").scope():
         model = MODELS[name]()
@@ -112,7 +112,7 @@ def trained(name, of=None):
 
 
 def compile_(model):
-    """By objects: stock Keras doesn't load an HDF5 file whose loss was given by its name."""
+    """Compiles with objects, as stock Keras cannot load an HDF5 file whose loss is a string."""
     loss, metric = keras.losses.MeanSquaredError(), keras.metrics.MeanAbsoluteError()
     model.compile(keras.optimizers.Adam(0.1), loss, metrics=[metric], jit_compile=False)
 
@@ -122,8 +122,8 @@ def outputs(model, name):
     return keras.ops.convert_to_numpy(result["out"] if isinstance(result, dict) else result)
 
 
-# Each way takes a model and a path without a suffix, and returns the model that came back. The
-# first keep the optimizer; the others the network only.
+# Each way takes a model and a path without a suffix, and returns the loaded model. The first ways
+# keep the optimizer; the others keep only the network.
 
 
 def built(model):
@@ -266,14 +266,14 @@ NETWORKS = [
     saved_model,
     checkpoint,
 ]
-# Stock Keras does not do these.
+# Stock Keras fails in these cases.
 NOT_IN_STOCK = {
     (h5_file, "named"),
     (not_compiled_h5, "named"),
     (h5_file, "registered subclass"),  # "can't be saved to HDF5"
     (not_compiled_h5, "registered subclass"),
     (clone, "registered subclass"),
-    (saved_model, "named"),  # of this test: a signature of several names
+    (saved_model, "named"),  # the test expects a signature with one name
 }
 
 
@@ -281,7 +281,7 @@ def same(way):
     def check(name, tmp_path):
         if (way, name) in NOT_IN_STOCK:
             pytest.skip("not in stock Keras")
-        # Stock Keras spoils the compile configuration of a model that it saves as HDF5.
+        # Saving as HDF5 damages the compile configuration of a model, also in stock Keras.
         model, expected, evaluation = trained(name, "h5" if "h5" in way.__name__ else None)
         kind, number = type(model), len(model.layers)
         got = way(model, tmp_path / "model")
@@ -301,7 +301,7 @@ def test_a_compiled_model_comes_back_with_its_optimizer(way, name, tmp_path):
     assert got.compiled
     assert int(got.optimizer.iterations.numpy()) == 2
     if way is h5_file:
-        return  # which in stock Keras has none of the optimizer's averages
+        return  # stock Keras saves no variables of the optimizer in it
     for a, b in zip(got.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), 1e-6)
     if way is keras_file:
@@ -343,7 +343,7 @@ def test_a_model_of_two_replicas_is_saved_in_every_way(tmp_path):
     wrong = {}
     for way in (*NETWORKS, *COMPILED):
         if way is checkpoint:
-            continue  # a Checkpoint of mirrored variables is TensorFlow's
+            continue  # TensorFlow's own format for mirrored variables
         try:
             got = outputs(way(model, tmp_path / way.__name__), "functional")
             if not np.allclose(got, expected, 1e-5, 1e-6):
@@ -366,7 +366,7 @@ def test_a_registered_subclass_is_loaded_in_the_scope_of_a_strategy(tmp_path):
     assert int(loaded.optimizer.iterations.numpy()) == 4
 
 
-# A process that has no keras_elu loads what is saved as a plain model.
+# A process without keras_elu loads models that are saved as plain ones.
 
 LOAD = """
 import json, pickle, sys
@@ -435,7 +435,7 @@ def test_a_process_without_keras_elu_loads_networks_of_stock_layers(tmp_path):
         else:
             paths.pop("weights")
         if name == "named":
-            paths.pop("h5")  # stock Keras doesn't load it
+            paths.pop("h5")  # which stock Keras cannot load
         files += [(name, path, way) for way, path in paths.items()]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, json.dumps(files)],

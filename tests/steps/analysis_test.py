@@ -1,4 +1,4 @@
-"""What layers assign, add and measure: as on one replica, by stock Keras, or refused."""
+"""Assignments, losses and metrics of layers: as in stock Keras on one replica, or refused."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras import layers, ops, optimizers
 from keras_elu import training
 
 RANDOM = np.random.default_rng(0)
-X = RANDOM.normal(size=(22, 8)).astype("float32")  # of batches of 8, the last has 6 rows
+X = RANDOM.normal(size=(22, 8)).astype("float32")  # in batches of 8, the last with 6 rows
 Y = RANDOM.normal(size=(22, 3)).astype("float32")
 PLACES = {
     "one replica": ("default", {}),
@@ -19,7 +19,7 @@ PLACES = {
 
 
 class Keeps(layers.Layer):
-    """Assigns what a function makes of its variable and its inputs, in every call."""
+    """Assigns a function of its variable and its inputs in every call."""
 
     def __init__(self, change, dtype="float32"):
         super().__init__()
@@ -93,7 +93,7 @@ REFUSED = {
 
 
 def results(layer, model, strategy="default", **compiling):
-    """The history, and all variables after training, evaluation and prediction."""
+    """Returns the history, and all variables after training, evaluation and prediction."""
     keras.utils.set_random_seed(1)
     compiling.setdefault("jit_compile", False)
     with training.strategy(strategy).scope():

@@ -9,7 +9,7 @@ WORKERS, REPLICAS = 2, 4
 
 
 def parts(dataset, worker):
-    """What the replicas of a worker get, in their order: the rows of theirs that count."""
+    """Returns the rows of each replica of a worker, without placeholders."""
     context = tf.distribute.InputContext(WORKERS, worker, REPLICAS)
     return [(int(count), x.numpy(), y.numpy()) for count, (x, y) in cut(dataset, context)]
 
@@ -21,7 +21,7 @@ def whole(sizes):
 
 
 def of_worker(sizes, spare):
-    """The same batches, made by each worker for itself; where it has no row, one stands in."""
+    """The same batches, of which each worker makes its own rows, or else a placeholder."""
 
     def make(number, workers):
         def rows():

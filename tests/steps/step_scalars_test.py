@@ -1,4 +1,4 @@
-"""The numbers that are kept of every step, for the layers and optimizers that have them."""
+"""The scalars of every step, for the layers and optimizers that have them."""
 
 import time
 
