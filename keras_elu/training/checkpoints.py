@@ -14,7 +14,7 @@ from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Agreement, Copies
 from keras_elu.training.store import Checkpoint, Store
 
-# The attributes in which callbacks of Keras remember earlier epochs.
+# The attributes in which Keras callbacks keep what they know of earlier epochs.
 _REMEMBERED = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
     keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
@@ -27,7 +27,7 @@ _WHOLE_EPOCHS = (
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and has saved.
+    """The run was asked to stop, and saved a checkpoint first.
 
     Attributes:
         step: Number of training steps done.
@@ -41,34 +41,35 @@ class Stopped(Exception):
 class Checkpoints(keras.callbacks.Callback):
     """Saves everything that a run needs to resume, and restores it.
 
-    That is every variable of the model, its optimizer and its metrics, those of the metrics for
-    each replica, the position in the data, and what other callbacks remember. Training draws
-    nothing from elsewhere: random numbers come from variables of the model, and pipelines of
-    `keras_elu.data` are a function of the step. A run that resumes on the same devices is equal to
-    an uninterrupted one in every bit; on another number of replicas, to rounding.
+    A checkpoint holds the variables of the model, its optimizer and its metrics (metrics: one copy
+    per replica), the position in the data, and the state of other callbacks. Nothing else matters:
+    random numbers come from variables of the model, and the pipelines of `keras_elu.data` are a
+    function of the step. Resumed on the same devices, a run equals an uninterrupted one in every
+    bit; on another number of replicas, to rounding.
 
-    It must be the last of the callbacks of a `DistributedModel`, and the training data must begin
-    at batch `start`: an endless data set, with `steps_per_epoch`. A finite data set is resumed
-    between epochs, as a whole.
+    Pass it last among the callbacks of a `DistributedModel`. Pass `fit` an endless data set that
+    begins at batch `start`, and `steps_per_epoch`. A finite data set can be resumed only between
+    epochs, and is then passed whole.
 
     Args:
         folder: Folder of the checkpoints.
-        every: Steps between them, such as 100 or "100", or seconds, such as "60s".
+        every: Interval between checkpoints: steps, such as 100 or "100", or seconds, such as "60s".
         keep: Number of files to keep.
-        callbacks: Callbacks, by any name, whose memory belongs to the run: EarlyStopping,
-            ModelCheckpoint, ReduceLROnPlateau, and all that have `get_state()`, which returns what
+        callbacks: Callbacks whose state belongs to the run, by name: EarlyStopping,
+            ModelCheckpoint, ReduceLROnPlateau, and any callback with `get_state()`, returning what
             JSON can hold, and `set_state(state)`.
         stop: Called after each execution; returns whether to save and stop.
-        flush: Called before a checkpoint is written, to write first what belongs before it.
+        flush: Called before each checkpoint, to write out what must precede it, such as logs.
 
     Attributes:
-        epoch: Epochs done; the `initial_epoch` of `DistributedModel.fit`.
-        step: Steps of this epoch done; its `initial_step`.
+        epoch: Number of epochs done. Pass it to `DistributedModel.fit` as `initial_epoch`.
+        step: Number of steps done in the current epoch. Pass it to `fit` as `initial_step`.
         start: Number of the first batch to train on.
 
     Raises:
-        ValueError: With one sentence, if `every` is neither, another version wrote the folder, or
-            `fit` is called with data that does not fit the checkpoint, or for another class.
+        ValueError: If `every` is neither steps nor seconds, if another version of the package wrote
+            the folder, or if `fit` is called with another class of model or with data that does
+            not fit the checkpoint.
 
     Example:
 
@@ -114,7 +115,7 @@ class Checkpoints(keras.callbacks.Callback):
         state = {} if checkpoint is None else checkpoint.state
         self.epoch, self.step = state.get("epoch", 0), state.get("step_of_epoch", 0)
         self._done = self._saved = 0 if checkpoint is None else checkpoint.step
-        self._left_out = state.get("left_out", 0)  # batches that were left out
+        self._left_out = state.get("left_out", 0)  # Batches skipped after a failure.
 
     @property
     def start(self) -> int:
@@ -122,11 +123,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def replicas(self) -> int | None:
-        """Number of replicas of the run that resumes; None if it begins."""
+        """Number of replicas that saved the checkpoint; None for a new run."""
         return self._found and self._found.state["replicas"]
 
     def check(self, model: keras.Model) -> None:
-        """As the function `check`, for the checkpoint from which the run resumes."""
+        """Calls the function `check` with the checkpoint to resume from, if there is one."""
         if self._found is not None:
             check(model, self._found)
 
@@ -135,7 +136,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._save_first = True
 
     def go_back(self, step: int) -> None:
-        """Returns to the newest checkpoint, and leaves out the batches up to that of `step`."""
+        """Returns to the newest checkpoint and skips the batches up to and including `step`."""
         self._store.wait()
         self._go_to(self._store.newest())
         self._left_out += step - self._done
@@ -148,7 +149,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Removes the checkpoints."""
         self._store.clear()
 
-    # Where Keras calls.
+    # Called by Keras.
 
     def on_train_begin(self, logs=None):
         if not isinstance(self.model, DistributedModel):
@@ -179,7 +180,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._found is not None and epoch == self.epoch:
-            if self.step:  # otherwise they belong to the validation before
+            if self.step:  # Otherwise they belong to the last validation.
                 self._copies.write(_numbered(self._found.arrays, "metric"))
             self._found = None
         elif epoch > self.epoch:
@@ -191,7 +192,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._done += end - self._step
         self._step = end
         stop, save = self._agreement.any(self._stop(), self._due())
-        if end == self._steps:  # the rest of the epoch belongs to it
+        if end == self._steps:  # Validation still belongs to this epoch.
             self._before_validation = self._snapshot()
         if stop:
             self._save_and_stop(self._before_validation or self._snapshot())
@@ -216,7 +217,7 @@ class Checkpoints(keras.callbacks.Callback):
         if save:
             self._save(self._snapshot())
 
-    # What a checkpoint is.
+    # Contents of a checkpoint.
 
     def _due(self) -> bool:
         if not self._chief or self._store.busy:
@@ -269,22 +270,22 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def check(model: keras.Model, checkpoint: Checkpoint) -> None:
-    """Raises `ValueError`, with one sentence, if a checkpoint is of another network."""
+    """Raises `ValueError` if a checkpoint belongs to a different network."""
     held = [tuple(shape) for shape in checkpoint.state["shapes"]]
     if held != (own := [tuple(variable.shape) for variable in model.variables]):
         raise ValueError(
-            f"The checkpoint is of another network, of {len(held)} variables with "
+            f"The checkpoint belongs to another network, which has {len(held)} variables with "
             f"{sum(map(math.prod, held)):,} numbers instead of {len(own)} with "
             f"{sum(map(math.prod, own)):,}: name a new folder."
         )
 
 
 def restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
-    """Gives a model and its optimizer, both built, the values in a checkpoint."""
+    """Assigns the values of a checkpoint to a model and its optimizer, both built."""
     variables = _variables(model)
     values = _numbered(checkpoint.arrays, "variable")
     for variable, value in zip(variables, values, strict=True):
-        if value.dtype.kind == "V":  # as which numpy stores bfloat16
+        if value.dtype.kind == "V":  # NumPy stores bfloat16 as raw bytes.
             value = value.view(variable.value.dtype.as_numpy_dtype)
         variable.assign(value)
 
@@ -298,7 +299,7 @@ def interval(text: int | str, name: str = "every") -> tuple[int | None, float | 
     ((100, None), (100, None), (None, 60.0))
 
     Raises:
-        ValueError: With one sentence, if it means neither.
+        ValueError: If it means neither.
     """
     written = str(text) if isinstance(text, int | str) and not isinstance(text, bool) else ""
     number, seconds = written.removesuffix("s"), written.endswith("s")
@@ -310,7 +311,7 @@ def interval(text: int | str, name: str = "every") -> tuple[int | None, float | 
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    """The variables that have the same value on all replicas."""
+    """The variables that have the same value on every replica."""
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
     return own + model.optimizer.variables
@@ -330,7 +331,7 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def _memory(callback: keras.callbacks.Callback) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The memory of a callback: values for JSON, and weights."""
+    """The state of a callback: values for JSON, and weights."""
     if hasattr(callback, "get_state"):
         return callback.get_state(), []
     values = {}
@@ -355,6 +356,6 @@ def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:
         if isinstance(callback, cls):
             return names
     raise TypeError(
-        f"{type(callback).__name__} must have get_state() and set_state(state), with which its "
-        "memory is saved and restored."
+        f"{type(callback).__name__} must have get_state() and set_state(state), which save and "
+        "restore its state."
     )

@@ -188,7 +188,7 @@ def read(path: pathlib.Path) -> Checkpoint | None:
         return None
     if state.pop("format", None) != FORMAT:
         raise ValueError(
-            f"{path} was written by another version of keras_elu: choose a new folder, or use "
+            f"{path} was written by another version of keras_elu: name a new folder, or use "
             "that version."
         )
     return Checkpoint(state.pop("step"), state, values)

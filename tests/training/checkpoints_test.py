@@ -132,7 +132,7 @@ def test_a_run_stopped_once_goes_on_from_there(times, tmp_path):
 
 @pytest.mark.parametrize(("first", "then"), [("default", "mirrored"), ("mirrored", "default")])
 def test_a_run_goes_on_with_another_number_of_replicas(first, then, tmp_path):
-    """Drop-out draws by replica, so that only what is done already can be compared."""
+    """Dropout draws by replica, so that only what is done already can be compared."""
     with pytest.raises(Stopped):
         attempt(tmp_path, After(3), strategy=first)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -185,7 +185,7 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path):
     inputs = keras.Input((6,))
     for layer in (keras.layers.Dense(9, name="dense"), keras.layers.Dense(9, name="other")):
         with pytest.raises(
-            ValueError, match=r"^The checkpoint is of another .* name a new folder\.$"
+            ValueError, match=r"^The checkpoint belongs to another .* name a new folder\.$"
         ):
             checkpoints.check(keras.Model(inputs, layer(inputs)))
 
