@@ -624,6 +624,13 @@ def test_layers_in_models_in_models_end_as_in_stock():
         assert not wrong, (setting, wrong)
 
 
+@pytest.mark.slow
+def test_a_layer_that_needs_static_lengths_is_right_in_micro_batches():
+    case = Case(lambda x: layers.Dense(2)(layers.GroupNormalization(2)(x)), (X, Y))
+    wrong = differences(ours(case, "two micro-batches"), stock(case))
+    assert not wrong, wrong
+
+
 class Subclass:
     """A model that assigns in its own `call`."""
 

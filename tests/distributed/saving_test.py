@@ -332,6 +332,15 @@ def test_a_model_made_from_its_config_trains_as_distributed(name):
     fresh.fit(X, Y, batch_size=4, verbose=0)
 
 
+@pytest.mark.parametrize("way", [clone, deep_copy, shallow_copy], ids=lambda way: way.__name__)
+def test_a_copy_keeps_micro_batches(way, tmp_path):
+    model = functional()
+    model.compile("sgd", "mse", micro_batches=2, jit_compile=False)
+    copied = way(model, tmp_path / "model")
+    assert isinstance(copied, DistributedModel)
+    assert copied.get_compile_config().micro_batches == 2
+
+
 @pytest.mark.slow
 def test_a_model_of_two_replicas_is_saved_in_every_way(tmp_path):
     keras.utils.set_random_seed(1)
