@@ -53,8 +53,8 @@ def _kind_by_trial(loss, call) -> pieces.Kind:
     name = f"The loss {getattr(loss, 'name', 'loss')}"
     found = _found(name, call.y_true, call.y_pred, lambda *rows: _loss_trial(loss, call, *rows))
     if len(found) > 1 or None in found:
-        function = getattr(getattr(loss, "fn", None), "__name__", "")
-        advice = "pass it an axis without the rows, or " if function in ("dice", "tversky") else ""
+        by_axis = getattr(loss, "fn", None) in (keras.losses.dice, keras.losses.tversky)
+        advice = "pass it an axis without the rows, or " if by_axis else ""
         raise ValueError(f"{name} mixes the rows of a batch, and {PIECES}: {advice}{ON_ONE}.")
     return next((kind for kind in found if kind), "mean")  # a loss that is always zero
 
