@@ -62,7 +62,7 @@ def _kind_by_trial(loss, call) -> pieces.Kind:
 def _found(name: str, y_true, y_pred, trial: Callable) -> set[pieces.Kind | None]:
     """Returns the kinds that a trial finds for all labels and predictions that it accepts."""
 
-    def found():
+    def found() -> set:
         results: list[set] = []
         error = None
         rows = trials.labels_and_predictions(y_true, y_pred)

@@ -310,9 +310,8 @@ def test_a_compiled_model_comes_back_with_its_optimizer(way, name, tmp_path):
         got.train_on_batch(given(name), y)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("way", NETWORKS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", slow_but(MODELS, "nested"))
+@pytest.mark.parametrize("way", slow_but(NETWORKS, clone), ids=lambda way: way.__name__)
 def test_a_network_comes_back(way, name, tmp_path):
     same(way)(name, tmp_path)
 
