@@ -20,6 +20,10 @@ _REMEMBERED = {
     keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
     keras.callbacks.ReduceLROnPlateau: ("wait", "cooldown_counter", "best"),
 }
+_WHOLE_EPOCHS = (
+    "give fit the same steps_per_epoch and a data set with .repeat(), or, where step is 0, the "
+    "whole of a finite data set"
+)
 
 
 class Stopped(Exception):
@@ -170,8 +174,7 @@ class Checkpoints(keras.callbacks.Callback):
         if held != self._steps:
             raise ValueError(
                 f"An epoch has {self._steps} batches, but had {held} when the checkpoint was "
-                "saved: give fit the same steps_per_epoch and a data set with .repeat(), or, "
-                "where step is 0, the whole of a finite data set."
+                f"saved: {_WHOLE_EPOCHS}."
             )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -200,6 +203,10 @@ class Checkpoints(keras.callbacks.Callback):
             self._save_and_stop(self._before_validation)
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self._step:
+            raise ValueError(
+                f"The data set has no batches left for epoch {epoch + 1}: {_WHOLE_EPOCHS}."
+            )
         self._before_validation = None
         self._epoch, self._step = epoch + 1, 0
         last = self._epoch == self.params["epochs"]

@@ -272,11 +272,13 @@ def test_seconds_are_counted_from_one_checkpoint_to_the_next(tmp_path, monkeypat
     assert steps == [3, 6, 9, 12, 15]
 
 
-def finite(folder, skipped, epochs):
+def finite(folder, epochs, *, skipped=False, counted=True):
     """A run on a finite data set of three batches; returns the steps of its optimizer."""
     model = make()
     checkpoints = Checkpoints(folder, every=1)
     data = tf.data.Dataset.from_tensor_slices((X[:24], Y[:24])).batch(BATCH)
+    if not counted:
+        data = data.filter(lambda x, y: True)
     model.fit(
         data.skip(checkpoints.start if skipped else 0),
         epochs=epochs,
@@ -290,11 +292,14 @@ def finite(folder, skipped, epochs):
     return int(model.optimizer.iterations)
 
 
-def test_a_finite_data_set_is_resumed_whole_between_epochs_or_refused(tmp_path):
-    assert finite(tmp_path, False, 2) == 6
-    with pytest.raises(ValueError, match="had 3 when the checkpoint was saved"):
-        finite(tmp_path, True, 4)
-    assert finite(tmp_path, False, 4) == 12
+@pytest.mark.parametrize(
+    ("counted", "message"), [(True, "had 3 when the checkpoint was saved"), (False, "no batches")]
+)
+def test_a_finite_data_set_is_resumed_whole_between_epochs_or_refused(tmp_path, counted, message):
+    assert finite(tmp_path, 2, counted=counted) == 6
+    with pytest.raises(ValueError, match=rf"{message}.*: give fit [^.]*\.repeat[^.]*\.$"):
+        finite(tmp_path, 4, skipped=True, counted=counted)
+    assert finite(tmp_path, 4, counted=counted) == 12
 
 
 def test_a_plain_model_is_told_what_it_needs(tmp_path):
