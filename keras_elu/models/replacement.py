@@ -1,5 +1,6 @@
 """Replacing the activations of an existing model."""
 
+import contextlib
 import functools
 import itertools
 
@@ -31,9 +32,9 @@ def replace_activations(model: keras.Model, activation="elu") -> keras.Model:
     threshold of their own too, such as ReLU6 and the hard sigmoid of MobileNetV3. It does not see
     inside custom layers. If the new activation is itself a ReLU, only plain ReLUs change.
 
-    The copy has the weights of the model, which does not change. A new layer has the name of the
-    layer that it replaces, or that name and `_activation`. Train the copy before use: weights that
-    fit one activation do not fit another.
+    The copy has the weights and the strategy of the model, which does not change. A new layer has
+    the name of the layer that it replaces, or that name and `_activation`. Train the copy before
+    use: weights that fit one activation do not fit another.
 
     Args:
         model: Functional or sequential, and built. The copy of a compiled model is compiled, with a
@@ -57,7 +58,8 @@ def replace_activations(model: keras.Model, activation="elu") -> keras.Model:
             f"in {model!r}."
         )
     copy = _Copy(layers.get(activation))
-    new = copy.model(model)
+    with _scope(model):
+        new = copy.model(model)
     if not copy.relus:
         raise ValueError(f"The model {model.name!r} has no ReLU to replace.")
     copy.weights()
@@ -155,6 +157,12 @@ class _Copy:
         else:
             new.dtype_policy = keras.DTypePolicy(old.output.dtype)
         return new
+
+
+def _scope(model) -> contextlib.AbstractContextManager:
+    """The scope of the TensorFlow strategy with which a model was made."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy.scope() if strategy is not None else contextlib.nullcontext()
 
 
 @functools.cache

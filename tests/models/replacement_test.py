@@ -282,6 +282,35 @@ def test_a_compiled_model_stays_compiled(kind):
     new.fit(x, y, verbose=0)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("strategy", ["default", "mirrored"])
+@pytest.mark.parametrize("kind", ["functional", "sequential", "subclass", "stock"])
+def test_a_compiled_model_stays_compiled_on_its_replicas(kind, strategy):
+    from keras_elu import training
+
+    class OfImages(training.DistributedModel):
+        pass
+
+    with training.strategy(strategy).scope():
+        inputs, dense = keras.Input((4,)), keras.layers.Dense(3, activation="relu")
+        if kind == "sequential":
+            model = training.DistributedModel([inputs, dense])
+        else:
+            classes = {"subclass": OfImages, "stock": keras.Model}
+            model = classes.get(kind, training.DistributedModel)(inputs, dense(inputs))
+        micro_batches = {} if kind == "stock" else {"micro_batches": 2}
+        model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=False, **micro_batches)
+    new = models.replace_activations(model, "relu")
+    assert type(new) is type(model)
+    assert new.distribute_strategy.num_replicas_in_sync == (2 if strategy == "mirrored" else 1)
+    assert new.get_compile_config() == model.get_compile_config()
+    x, y = np.random.default_rng(0).normal(size=(8, 4)), np.ones((8, 3))
+    fitting = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    assert new.fit(x, y, **fitting).history == model.fit(x, y, **fitting).history
+    for a, b in zip(new.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def _compiled_with_a_local_loss():
     model = keras.Sequential([keras.Input((3,)), keras.layers.ReLU()])
     model.compile("sgd", lambda y, prediction: keras.ops.mean(y - prediction))
