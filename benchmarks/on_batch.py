@@ -5,7 +5,7 @@
 prints for each method and number of replicas the milliseconds of a call of the model that
 distributes and of stock Keras, which take turns in one process, and their ratio, and appends them
 as a JSON line to benchmarks/results/on_batch.jsonl. The network is one dense layer, and its own
-arithmetic takes no time.
+arithmetic takes no time. On two replicas, stock Keras predicts every row twice.
 """
 
 import argparse
@@ -60,13 +60,11 @@ def main():
 
     rows = []
     print(
-        f"{'milliseconds: median [min, max]':<34}{'DistributedModel':<24}{'keras.Model':<24}ratio"
+        f"{'milliseconds: median [quartiles]':<34}{'DistributedModel':<24}{'keras.Model':<24}ratio"
     )
     for name in ("default", "mirrored"):
         strategy = training.strategy(name)
         for method in METHODS:
-            if name == "mirrored" and method == "predict_on_batch":
-                continue  # of stock Keras, every replica then predicts all rows
             models = [compiled(cls, strategy) for cls in (training.DistributedModel, keras.Model)]
             times = [[], []]
             for number in range(-2, arguments.rounds):
@@ -78,7 +76,7 @@ def main():
             row = {"strategy": name, "method": method, "ours": times[0], "stock": times[1]}
             rows.append(row)
             print(f"{name + ', ' + method:<34}{spread(times[0]):<24}{spread(times[1]):<24}"
-                  f"{statistics.median(ratios):.2f}")  # fmt: skip
+                  f"{spread(ratios)}")  # fmt: skip
     record = environment.describe() | {"benchmark": "on_batch", "rows": rows}
     if arguments.smoke:
         print(json.dumps(record))
@@ -87,7 +85,7 @@ def main():
 
 
 def spread(values):
-    low, middle, high = min(values), statistics.median(values), max(values)
+    low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 

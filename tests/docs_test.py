@@ -225,6 +225,44 @@ def test_every_file_and_make_target_it_names_exists(page):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def missing_tests(text):
+    """The tests that a text names, as `file_test.py::test_name`, and that don't exist."""
+    for file, name in re.findall(r"`(\w+_test\.py)::(\w+)`", text):
+        found = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file)]
+        if not any(re.search(rf"^def {name}\(", code, re.MULTILINE) for code in found):
+            yield f"{file}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=identity)
+def test_every_test_it_names_exists(page):
+    assert not list(missing_tests(page.read_text("utf-8")))
+
+
+def test_a_name_of_no_test_is_found():
+    named = (
+        "docs_test.py::test_a_name_of_no_test_is_found",
+        "docs_test.py::test_x",
+        "x_test.py::y",
+    )
+    assert list(missing_tests(" ".join(f"`{name}`" for name in named))) == list(named[1:])
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "rows"),
+    [
+        ("distributed", "What it takes and what it refuses", 30),
+        ("exactness", "Exporting, quantizing, differentiating", 13),
+    ],
+)
+def test_every_row_of_a_promise_names_its_test(page, heading, rows):
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    section = text.split(f"## {heading}\n")[1].split("\n#")[0]
+    table = [row for row in re.findall(r"^\|.*\|$", section, re.MULTILINE) if "---" not in row]
+    promises = [row for row in table if not row.endswith("| test |")]
+    assert len(promises) >= rows
+    assert not [row for row in promises if "_test.py::test_" not in row.split("|")[-2]]
+
+
 def test_every_picture_and_page_is_shown():
     docs = ROOT / "docs"
     text = "".join(page.read_text("utf-8") for page in PAGES)
