@@ -117,6 +117,17 @@ class WordAccuracy(keras.metrics.Metric):
         return self.total / self.count
 
 
+class MinibatchDiscrimination(layers.Layer):
+    """Appends to each row how close it is to the other rows of the batch."""
+
+    def call(self, x):
+        distance = ops.sum(ops.abs(x[:, None] - x[None]), -1)
+        return ops.concatenate([x, ops.sum(ops.exp(-distance), 1, keepdims=True)], -1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1] + 1)
+
+
 def transformer(cls):
     """A subclass that returns a dictionary, of which one part has no loss."""
 
@@ -252,6 +263,9 @@ RIGHT_OR_REFUSED = {
         lambda x: layers.Dense(3)(x),
         (X, np.arange(9)[:, None] % 2),
         compiling=lambda: {"loss": hard_triplets},
+    ),
+    "https://github.com/keras-team/keras/pull/3677": Case(
+        lambda x: layers.Dense(2)(MinibatchDiscrimination()(x)), (X, Y)
     ),
     "https://github.com/tensorflow/tensorflow/issues/85174": Case(
         None, (X, Y), model=determination
