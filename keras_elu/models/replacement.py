@@ -86,7 +86,9 @@ class _Copy:
         if model.compiled:
             _check_compile_arguments(model)
         if isinstance(model, keras.Sequential):
-            new = keras.Sequential(name=model.name)
+            # DistributedModel goes by the name of Keras's class, and is made the same way.
+            same = type(model).__module__ == keras.Sequential.__module__
+            new = (type(model) if same else keras.Sequential)(name=model.name)
             (old,) = model.inputs
             new.add(keras.Input(batch_shape=old.shape, dtype=old.dtype, name=old.name))
             for layer in model.layers:
