@@ -53,7 +53,10 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
                 "rounding, but no longer bit for bit",
                 flush=True,
             )
+    with run.model.distribute_strategy.scope():
+        self_contained = run.self_contained()
     _train(run, callbacks)
+    folder.write_model(self_contained)  # first: nothing that fails from here on may lose it
     test = {}
     if run.trial is None:  # a search must not choose by the test set
         test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
@@ -76,7 +79,7 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
     if folder.chief:
         callbacks.history.write()
         callbacks.tensorboard.finish(test, run.test)
-        folder.write_result(run.model, result)
+        folder.write_result(result)
         checkpoints.clear()
     return result
 

@@ -45,7 +45,7 @@ def main(
     if config.evaluate is None:
         _train(recipe, config, strategy, wanted, trial)
     else:
-        _evaluate(recipe, config, strategy, wanted)
+        _evaluate(recipe, config, strategy, wanted, parsed)
 
 
 def _train(
@@ -64,7 +64,7 @@ def _train(
             return
         run = prepare_run(recipe, config, strategy, trial)
         callbacks = RunCallbacks(run, folder, stop)
-        folder.start()
+        folder.start(run.dataset.class_names)
     if chief:
         _warn_of_digits(run, wanted)
     with stop.handled(), _failures_explained(run, chief):
@@ -74,13 +74,15 @@ def _train(
 
 
 def _evaluate(
-    recipe: types.ModuleType, config: Config, strategy: tf.distribute.Strategy, wanted: str
+    recipe: types.ModuleType,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    wanted: str,
+    given: Config,
 ) -> None:
     chief, stop = devices.is_chief(config), StopSignals()
     with commands.checking_arguments():
-        run = prepare_run(recipe, config, strategy)
-        run.model.build_for(run.training(0).element_spec)
-        source = evaluation.restore(run.model, pathlib.Path(config.evaluate))
+        run, source = evaluation.prepare(recipe, config, strategy, given)
     if chief:
         _warn_of_digits(run, wanted)
     with stop.handled(), _failures_explained(run, chief):
