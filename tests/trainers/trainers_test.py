@@ -122,7 +122,8 @@ RUNS = {
 LOAD = """
 import sys, keras, keras_elu
 model = keras.saving.load_model(sys.argv[1])
-print(model.count_params(), len(model.optimizer.variables))
+counts = [layer.count_params() for layer in model.layers if layer.name != "whitening"]
+print(sum(counts), len(model.optimizer.variables))
 """
 
 
