@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +37,7 @@ INSTRUCTIONS = {
 }
 TEST_IS_VALIDATION = ("imagenet2012", "imagenette")  # imagenet2012's test split has no labels
 NOT_MIRRORED = ("digits", "mnist", "kmnist", "emnist", "svhn_cropped")  # a mirrored 2 is no 2
+_PROBED = 16  # images of a split whose labels are read first
 MEMORY = 2**31  # bytes of images up to which a data set is held in memory
 _LOCAL = re.compile(r"[a-z][a-z0-9_]*(:\d+\.\d+\.\d+)?")  # sets that may lie in data_dir
 
@@ -215,7 +217,9 @@ def _assert_classification(name: str, builder) -> None:
         raise ValueError(
             f"{name} is not an image-classification set; it has no image with a label."
         )
-    if label.num_classes is not None and label.num_classes < 2:
+    if label.num_classes is None:
+        raise ValueError(f"{name} does not say how many classes it has; use another set.")
+    if label.num_classes < 2:
         raise ValueError(f"{name} has a single class, and a classifier needs two; use another set.")
     if image.np_dtype != np.uint8:
         raise ValueError(
@@ -243,7 +247,6 @@ def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
 
     splits = builder.info.splits
     image, label = (builder.info.features[key] for key in ("image", "label"))
-    test = "test" if "test" in splits and builder.name not in TEST_IS_VALIDATION else "validation"
     file_format = builder.info.file_format
     if file_format and file_format != tfds.core.FileFormat.TFRECORD:
         raise ValueError(
@@ -252,6 +255,8 @@ def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
         )
     if "train" not in splits or not splits["train"].num_examples:
         raise ValueError(f"{name} has no split to train on.")
+    splits = _labelled(name, builder)
+    test = "test" if "test" in splits and builder.name not in TEST_IS_VALIDATION else "validation"
     if test not in splits and not validation_examples:
         raise ValueError(
             f"{name} has no split to test on: hold out some of the training images, with "
@@ -277,21 +282,63 @@ def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
     return streamed.Streamed(name, builder, used, mirror=builder.name not in NOT_MIRRORED)
 
 
-def _arrays(builder, split: str) -> datasets.Arrays:
-    """All of a split, in the order of the original files where TFDS has kept it as an id."""
+def _labelled(name: str, builder) -> dict:
+    """Returns the splits to use, without those that have no labels, which it names."""
+    splits = {
+        split: info
+        for split, info in builder.info.splits.items()
+        if split in datasets.SPLITS and info.num_examples
+    }
+    for split in list(splits):
+        if split == "test" and builder.name in TEST_IS_VALIDATION:
+            continue
+        if not _has_labels(builder, split):
+            if split == "train":
+                raise ValueError(f"The training images of {name} have no labels: use another set.")
+            del splits[split]
+            print(f"{name}: {split} has no labels and is not used.", file=sys.stderr, flush=True)
+    return splits
+
+
+def _has_labels(builder, split: str) -> bool:
+    """Whether any of the first images of a split has a label; -1 means none."""
     import tensorflow_datasets as tfds
 
+    encoded = isinstance(builder.info.features["image"], tfds.features.Image)
+    decoders = {"image": tfds.decode.SkipDecoding()} if encoded else None
+    with _damage_named(builder):
+        examples = builder.as_dataset(split=split, decoders=decoders).take(_PROBED)
+        return any(example["label"] >= 0 for example in tfds.as_numpy(examples))
+
+
+@contextlib.contextmanager
+def _damage_named(builder):
+    """Turns an error of reading a set into `NotFound`."""
     try:
-        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        yield
     except tf.errors.OpError as error:
         raise fetching.NotFound(
             f"{builder.name} in {builder.data_dir} is damaged ({type(error).__name__}); remove "
             "that folder, so that it is prepared again."
         ) from None
+
+
+def _arrays(builder, split: str) -> datasets.Arrays:
+    """All of a split, in the order of the original files where TFDS has kept it as an id."""
+    import tensorflow_datasets as tfds
+
+    with _damage_named(builder):
+        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
     images, labels = examples["image"], examples["label"]
     if "id" in examples:
         order = np.argsort(examples["id"], kind="stable")
         images, labels = images[order], labels[order]
+    wrong = np.flatnonzero((labels < 0) | (labels >= builder.info.features["label"].num_classes))
+    if wrong.size:
+        raise ValueError(
+            f"{wrong.size:,} of {len(labels):,} images of {builder.name}, in {split}, have no "
+            f"label, such as number {wrong[0]}: prepare it without them."
+        )
     return images, labels
 
 

@@ -62,6 +62,7 @@ class Streamed(datasets.Dataset):
         examples = {split: info.num_examples for split, info in self._splits.items()}
         features = builder.info.features
         super().__init__(name, features["label"].names, features["image"].shape, examples)
+        self._stored_classes = self.classes  # `relabel` leaves the files as they are
         self._mirror = mirror
         self._raw = not isinstance(features["image"], tfds.features.Image)
         self._readers = {}
@@ -132,7 +133,7 @@ class Streamed(datasets.Dataset):
             trivial=augment == "trivial",
             erasing=erasing,
         )
-        return _Reader(*self._readers[split], decoder)
+        return _Reader(*self._readers[split], decoder, self._stored_classes)
 
 
 class _Reader:
@@ -142,10 +143,14 @@ class _Reader:
         records: Where they come from.
         damages: Counts images that cannot be used.
         decoder: Makes images of records.
+        classes: Number of classes. An image with another label counts as damaged.
     """
 
-    def __init__(self, records: Records, damages: "_Damages", decoder: decoding.Decoder):
+    def __init__(
+        self, records: Records, damages: "_Damages", decoder: decoding.Decoder, classes: int
+    ):
         self.shape = decoder.shape
+        self._classes = classes
         self._records, self._damages, self._decoder = records, damages, decoder
 
     def training(self, index: int, draws: np.ndarray, image: np.ndarray) -> int:
@@ -159,10 +164,14 @@ class _Reader:
     def evaluation(self, index: int, draws: np.ndarray, image: np.ndarray) -> int | None:
         """Fills `image` and returns its label, or None if it is damaged."""
         try:
-            return self._decoder(self._records.read(index), draws, image)
+            label = self._decoder(self._records.read(index), draws, image)
         except Damaged:
-            self._damages.found(index)
+            self._damages.found(index, "is damaged")
             return None
+        if 0 <= label < self._classes:
+            return label
+        self._damages.found(index, f"has the label {label}, of {self._classes} classes,")
+        return None
 
 
 class _Damages:
@@ -178,7 +187,7 @@ class _Damages:
         self._dataset.failure = f"{reason}: prepare {self._dataset.name} again."
         raise OSError(self._dataset.failure)
 
-    def found(self, index: int) -> None:
+    def found(self, index: int, what: str) -> None:
         if self._dataset.failure:
             raise OSError(self._dataset.failure)
         with self._lock:
@@ -188,9 +197,9 @@ class _Damages:
             name, found = self._records.name(index), len(self._found)
             if found <= self._most:
                 count = f"({found:,} of at most {self._most:,})"
-                print(name, "is damaged and is left out", count, file=sys.stderr, flush=True)
+                print(name, what, "and is left out", count, file=sys.stderr, flush=True)
                 return
-        self.fail(f"More than {self._most:,} images are damaged, the last one found is {name}")
+        self.fail(f"More than {self._most:,} images are left out, the last one is {name}, {what}")
 
 
 class _Calls:

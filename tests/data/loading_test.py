@@ -20,7 +20,7 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 
 from keras_elu import data
-from keras_elu.data import cifar, crops, decoding, fetching
+from keras_elu.data import cifar, crops, decoding, fetching, loading
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 real_data = pytest.mark.skipif(REAL is None, reason="KERAS_ELU_DATA is not set")
@@ -392,10 +392,10 @@ def write_set(folder, name, features, examples, file_format="tfrecord"):
             return tfds.core.DatasetInfo(builder=self, features=known)
 
         def _split_generators(self, dl_manager):
-            return {split: self._generate_examples() for split in examples}
+            return {split: self._generate_examples(of) for split, of in examples.items()}
 
-        def _generate_examples(self):
-            yield from enumerate(next(iter(examples.values())))
+        def _generate_examples(self, of):
+            yield from enumerate(of)
 
     Builder.name = name
     Builder(data_dir=folder, file_format=file_format).download_and_prepare()
@@ -529,6 +529,82 @@ def test_held_out_training_images_stand_for_missing_splits(size, tmp_path):
         next(iter(dataset.evaluation(s, 2, image_size=16)))[0] for s in ("validation", "test")
     )
     np.testing.assert_array_equal(one, other)
+
+
+NO_LABEL = [-1] * 20
+
+
+def write_labels(folder, size=None, **labels_of):
+    """Writes a set with pictures of these labels by split."""
+    features = {"image": tfds.features.Image(shape=(*(size or (None, None)), 3)), **LABELS}
+    held = pictures(3, size=size)
+    examples = {
+        split: [{"image": held[i % 6], "label": label} for i, label in enumerate(labels)]
+        for split, labels in labels_of.items()
+    }
+    write_set(folder, "pictures", features, examples)
+
+
+def labels_of(pipeline):
+    return np.concatenate([labels for _, labels in pipeline.as_numpy_iterator()]).tolist()
+
+
+@pytest.mark.parametrize("size", [None, (16, 16)], ids=["streamed", "in memory"])
+def test_a_split_without_labels_is_known_at_once(size, tmp_path, capsys):
+    write_labels(tmp_path / "a", size, train=[0, 1] * 4, validation=[1, 0, 1], test=NO_LABEL)
+    dataset = data.load("pictures", data_dir=tmp_path / "a")
+    assert capsys.readouterr().err == "pictures: test has no labels and is not used.\n"
+    assert dataset.examples == {"train": 8, "validation": 3, "test": 3}
+    assert sorted(labels_of(dataset.evaluation("test", 2))) == [0, 1, 1]
+
+    write_labels(tmp_path / "b", size, train=[0, 1] * 4, test=NO_LABEL)
+    with pytest.raises(ValueError, match="hold out some of the training images"):
+        data.load("pictures", data_dir=tmp_path / "b")
+    held = data.load("pictures", data_dir=tmp_path / "b", validation_examples=2)
+    assert held.examples == {"train": 6, "validation": 2, "test": 2}
+
+    write_labels(tmp_path / "c", size, train=NO_LABEL, test=[0, 1])
+    with pytest.raises(ValueError, match="The training images of pictures have no labels"):
+        data.load("pictures", data_dir=tmp_path / "c")
+
+
+def test_single_images_without_a_label_are_refused_in_memory_and_named_when_streamed(
+    tmp_path, capsys
+):
+    labels = [0, 1] * 20 + [-1, 1]
+    write_labels(tmp_path / "a", (16, 16), train=[0, 1], test=labels)
+    with pytest.raises(ValueError, match="1 of 42 images of pictures, in test, have no label"):
+        data.load("pictures", data_dir=tmp_path / "a")
+    write_labels(tmp_path / "b", None, train=labels, test=labels)
+    dataset = data.load("pictures", data_dir=tmp_path / "b")
+    assert sorted(labels_of(dataset.evaluation("test", 50, image_size=8))) == [0] * 20 + [1] * 21
+    assert -1 not in labels_of(dataset.training(42, image_size=8).take(1))
+    assert capsys.readouterr().err.count("has the label -1, of 3 classes, and is left out") == 2
+
+
+def test_class_names_are_those_of_tfds_and_labels_follow_them(tmp_path):
+    own = {"label": tfds.features.ClassLabel(names=["dog", "cat"])}
+    features = {"image": tfds.features.Image(shape=(None, None, 3)), **own}
+    examples = [{"image": x, "label": i % 2} for i, x in enumerate(pictures(3))]
+    write_set(tmp_path, "pictures", features, dict.fromkeys(BOTH, examples))
+    dataset = data.load("pictures", data_dir=tmp_path)
+    assert dataset.class_names == ("dog", "cat")
+    before = labels_of(dataset.evaluation("test", 6))
+    dataset.relabel(["bird", "cat", "dog"])
+    assert labels_of(dataset.evaluation("test", 6)) == [{0: 2, 1: 1}[label] for label in before]
+    assert set(labels_of(dataset.training(6).take(1))) == {1, 2}
+    assert next(iter(dataset.evaluation("test", 6, one_hot=True)))[1].shape == (6, 3)
+
+
+@pytest.mark.parametrize("size", [None, (16, 24)], ids=["sizes vary", "one size"])
+def test_a_streamed_set_of_one_size_keeps_it(size, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "MEMORY", 0)
+    write_labels(tmp_path, size, train=[0, 1], test=[0, 1])
+    dataset = data.load("pictures", data_dir=tmp_path)
+    described = dataset.describe()
+    assert described["image_size"] == (size or (224, 224))
+    assert described["crop"] == 0.875
+    assert next(iter(dataset.evaluation("test", 2)))[0].shape[1:3] == described["image_size"]
 
 
 @pytest.mark.parametrize("below", ["digits", "digits/1.0.0"])

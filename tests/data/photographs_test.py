@@ -254,7 +254,7 @@ def test_too_many_damages_end_a_run_with_a_sentence(tmp_path):
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(tf.errors.OpError):
         model.fit(dataset.training(8, image_size=16), steps_per_epoch=9, verbose=0)
-    assert dataset.failure.startswith("More than 10 images are damaged, the last one found")
+    assert dataset.failure.startswith("More than 10 images are left out, the last one is")
     assert dataset.failure.endswith(": prepare photographs again.")
 
 
