@@ -10,8 +10,12 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-# Our commands hide TensorFlow's messages below errors. It reads the level when Keras imports it.
+# Our commands open streams that the parent closed, and hide TensorFlow's messages below errors: it
+# reads the level when Keras imports it.
 if re.search(r"-m keras_elu\.|\b(trainers|tuning)/\w+\.py\b", " ".join(sys.orig_argv)):
+    from keras_elu import system
+
+    system.open_standard_streams()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from keras_elu import layers, models, schedules

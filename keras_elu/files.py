@@ -14,6 +14,20 @@ from typing import IO, Any
 _LONGEST_CONFIG = 2**16  # bytes
 
 
+def path(text: str) -> pathlib.Path:
+    """Returns a path of a command line, in which `~` is the home folder.
+
+    A shell expands `--flag ~/folder`, but not `--flag=~/folder`.
+
+    Raises:
+        ValueError: With one sentence, if no user has that name.
+    """
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{text} cannot be used: that home directory is not known.") from None
+
+
 @contextlib.contextmanager
 def aside(path: pathlib.Path, shared: bool = False) -> Iterator[pathlib.Path]:
     """Yields a path to write to, and then gives the complete file its name.

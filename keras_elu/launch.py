@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from keras_elu import system
+from keras_elu import files, system
 
 _TO_STOP = 5  # seconds that the other workers have to end when one has died
 _TO_SAVE = 30  # seconds that all workers have to save and end when the run is stopped
@@ -80,6 +80,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise ValueError(f"--workers must be a positive number, not {options.workers}.")
     if options.restarts < 0:
         raise ValueError(f"--restarts must be 0 or more, not {options.restarts}.")
+    options.script = str(files.path(options.script))
     if not pathlib.Path(options.script).is_file():
         raise ValueError(
             f"{options.script} is not a file: name a script, such as trainers/mnist.py."

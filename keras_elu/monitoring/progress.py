@@ -5,21 +5,25 @@ minutes.
 """
 
 import math
+import statistics
 import sys
 import time
+from typing import Any
 
 import keras
 import tqdm
 
 _FIRST_LINE, _NEXT_LINE = 30, 300  # seconds
+_SPAN = 1  # seconds of training, at least, over which a speed is measured
 
 
 class Progress(keras.callbacks.Callback):
     """Shows the progress of a run, its speed and the time left.
 
     The speed is that of the training steps, without validation and without the first execution,
-    which compiles. Each epoch adds `images_per_second`, its speed, and `seconds`, the time since
-    the run began, to the logs that later callbacks receive.
+    which compiles. It is a median over spans of a second or more, and for the run over epochs, so a
+    pause of the machine does not count. Each epoch adds `images_per_second`, its speed, and
+    `seconds`, the time since the run began, to the logs that later callbacks receive.
 
     Args:
         batch_size: Images in a step, over all replicas.
@@ -31,6 +35,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._batch_size, self._steps, self._epochs = batch_size, steps, epochs
         self._images, self._seconds = 0, 0.0  # of the measured steps of all epochs
+        self._of_epochs, self._of_spans = [], []  # speeds
         self._first_call_ended, self._steps_since = None, 0
         self._started, self._before = time.perf_counter(), 0.0
         self._next_line = self._started + _FIRST_LINE
@@ -40,13 +45,19 @@ class Progress(keras.callbacks.Callback):
         """Seconds that the run has taken, including earlier attempts."""
         return self._before + time.perf_counter() - self._started
 
-    def get_state(self) -> dict[str, float]:
+    def get_state(self) -> dict[str, Any]:
         """Returns the state that a checkpoint saves."""
-        return {"images": self._images, "seconds": self._seconds, "elapsed": self.elapsed}
+        return {
+            "images": self._images,
+            "seconds": self._seconds,
+            "elapsed": self.elapsed,
+            "speeds": self._of_epochs.copy(),
+        }
 
-    def set_state(self, state: dict[str, float]) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         """Continues from a saved state."""
         self._images, self._seconds = state["images"], state["seconds"]
+        self._of_epochs = list(state.get("speeds", []))
         self._before, self._started = state["elapsed"], time.perf_counter()
 
     @property
@@ -56,12 +67,12 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Average over the run; NaN before the second execution."""
-        return self._images / self._seconds if self._seconds else math.nan
+        """Median over the epochs; NaN before the end of the first that has a speed."""
+        return statistics.median(self._of_epochs) if self._of_epochs else math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._steps_done = epoch, None
-        self._images_before, self._seconds_before = self._images, self._seconds
+        self._of_spans, self._span = [], (0, 0.0)
         self._mark = time.perf_counter()
         self._bar = tqdm.tqdm(
             total=self._steps,
@@ -83,9 +94,8 @@ class Progress(keras.callbacks.Callback):
         if self._first_call_ended is None:
             self._first_call_ended = now
         else:
-            self._images += steps * self._batch_size
+            self._measure(steps * self._batch_size, now - self._mark)
             self._steps_since += steps
-            self._seconds += now - self._mark
         self._mark = now
         if not self._bar.disable:
             self._bar.set_postfix_str(self._text(logs), refresh=False)
@@ -101,14 +111,27 @@ class Progress(keras.callbacks.Callback):
         print(self._title(), self._text(logs), flush=True)
         self._next_line = max(self._next_line, time.perf_counter() + _FIRST_LINE)
         logs["images_per_second"], logs["seconds"] = self._speed(), self.elapsed
+        if not math.isnan(self._speed()):
+            self._of_epochs.append(self._speed())
 
     def _title(self) -> str:
         width = len(str(self._epochs))
         return f"epoch {self._epoch + 1:{width}}/{self._epochs}"
 
+    def _measure(self, images: int, seconds: float) -> None:
+        self._images, self._seconds = self._images + images, self._seconds + seconds
+        images, seconds = self._span[0] + images, self._span[1] + seconds
+        self._span = images, seconds
+        if seconds >= _SPAN:
+            self._of_spans.append(images / seconds)
+            self._span = 0, 0.0
+
     def _speed(self) -> float:
-        seconds = self._seconds - self._seconds_before
-        return (self._images - self._images_before) / seconds if seconds else math.nan
+        """Images per second in this epoch."""
+        if self._of_spans:
+            return statistics.median(self._of_spans)
+        images, seconds = self._span
+        return images / seconds if seconds else math.nan
 
     def _text(self, logs) -> str:
         speed = "?" if math.isnan(self._speed()) else f"{self._speed():,.0f}"

@@ -16,7 +16,6 @@ data_dir=DATA_DIR) and tfds.load read the result. Rerun a stopped or killed comm
 import argparse
 import contextlib
 import os
-import pathlib
 import re
 import signal
 import sys
@@ -25,7 +24,7 @@ from typing import NoReturn
 
 import tqdm
 
-from keras_elu import commands, system
+from keras_elu import commands, files, system
 from keras_elu.prepare import archives, plan, processes, report, shards
 
 
@@ -80,11 +79,9 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = commands.Parser("keras_elu.prepare", __doc__)
+    parser.add_argument("source", metavar="SOURCE", type=files.path, help="folder of the pictures")
     parser.add_argument(
-        "source", metavar="SOURCE", type=pathlib.Path, help="folder of the pictures"
-    )
-    parser.add_argument(
-        "data_dir", metavar="DATA_DIR", type=pathlib.Path, help="folder of prepared data sets"
+        "data_dir", metavar="DATA_DIR", type=files.path, help="folder of prepared data sets"
     )
     parser.add_argument(
         "--name", default=archives.IMAGENET, help="name of the data set (default: %(default)s)"
@@ -113,7 +110,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--processes", type=int, metavar="N", help="(default: one for each available core)"
     )
     options = parser.parse_args(arguments)
-    options.source, options.data_dir = options.source.expanduser(), options.data_dir.expanduser()
     if not re.fullmatch(r"[a-z][a-z0-9_]*", options.name):
         raise ValueError(f"--name must be lower-case letters, digits and _, not {options.name!r}.")
     if options.resize is not None and not 1 <= options.resize <= 1024:

@@ -11,8 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_elu import commands
-from keras_elu.files import aside
+from keras_elu import commands, files
 from keras_elu.report import runs
 
 
@@ -61,7 +60,7 @@ def write(
             pictures[metric] = {theme: folder / name for theme, name in names.items()}
             for theme, path in pictures[metric].items():
                 charts.draw(metric, groups, path, theme)
-        with aside(folder / "index.html") as path:
+        with files.aside(folder / "index.html") as path:
             path.write_text(page.write(groups, pictures, accuracy), encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--out {folder} cannot be written ({error.strerror}).") from error
@@ -70,10 +69,10 @@ def write(
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = commands.Parser("keras_elu.report", __doc__)
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run")
+    parser.add_argument("runs", nargs="+", type=files.path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=files.path,
         default=pathlib.Path("report"),
         metavar="FOLDER",
         help="folder for the page and its pictures (default: report)",

@@ -57,7 +57,21 @@ def _parse(recipe, arguments, default=None) -> Config:
     except (AssertionError, OSError) as error:  # from its flags for shell completion
         raise ValueError(f"{error}; --help lists the flags.") from error
     check(config)
-    return config
+    return dataclasses.replace(config, **_expanded(config))
+
+
+def _expanded(config: Config) -> dict[str, str]:
+    """Returns the paths in a configuration, with `~` expanded."""
+    paths = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.metadata.get("path")
+    }
+    return {
+        name: str(files.path(path))
+        for name, path in paths.items()
+        if path is not None and path.startswith("~")
+    }
 
 
 def _config_of(weights: pathlib.Path) -> str | None:
@@ -131,13 +145,13 @@ def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:
 
 def _recipe(arguments: Sequence[str]) -> types.ModuleType:
     """Returns the recipe that the script, the first argument, imports."""
-    if not arguments or not pathlib.Path(arguments[0]).is_file():
+    if not arguments or not files.path(arguments[0]).is_file():
         raise ValueError(
             f"{arguments[0] if arguments else 'Nothing'} is not a trainer's script: give one, such "
             "as trainers/mnist.py, followed by its flags."
         )
     try:
-        names = runpy.run_path(arguments[0], run_name="trainer")
+        names = runpy.run_path(str(files.path(arguments[0])), run_name="trainer")
     except Exception as error:  # a script may raise anything
         raise ValueError(f"{arguments[0]} cannot be run: {error!r}.") from error
     recipes = [

@@ -35,6 +35,7 @@ def setting(
     between: tuple[float, float] | None = None,
     may_change: bool = False,
     place: bool = False,
+    path: bool = False,
     only_for: dict[str, tuple[str, ...]] | None = None,
 ) -> Any:
     """Returns a field of a configuration, with the rules for its values.
@@ -46,9 +47,16 @@ def setting(
         may_change: Whether the value may change on resume, because it affects how a run computes
             and not what.
         place: Whether the value is the path of a run, which config.json leaves out.
+        path: Whether the value is a path, in which `~` is the home folder. A place is one.
         only_for: The field of a schedule, with the values for which this field has a meaning.
     """
-    metadata = {"between": between, "may_change": may_change, "place": place, "only_for": only_for}
+    metadata = {
+        "between": between,
+        "may_change": may_change,
+        "place": place,
+        "path": place or path,
+        "only_for": only_for,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -59,9 +67,9 @@ class Config:
     dataset: str = "auto"
     """Name of the data set, such as mnist, cifar10, imagenet2012 or digits.
     auto: the recipe's default if it is prepared, otherwise the embedded digits."""
-    data_dir: _OptionalText = setting(None, may_change=True)
+    data_dir: _OptionalText = setting(None, may_change=True, path=True)
     """Folder of the prepared data sets. None: ~/tensorflow_datasets."""
-    manual_dir: _OptionalText = setting(None, may_change=True)
+    manual_dir: _OptionalText = setting(None, may_change=True, path=True)
     """Folder of the original archives, to prepare a data set without downloading it."""
     strategy: Literal["default", "mirrored", "multiworker"] = setting("default", may_change=True)
     """default: one device.

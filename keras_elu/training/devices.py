@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from keras_elu import system
 from keras_elu.distributed import cluster, strategies
 from keras_elu.training.config import Config
 
@@ -14,7 +13,6 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     Raises:
         ValueError: With one sentence, if the configuration does not fit the devices.
     """
-    system.open_standard_streams()
     if (backend := keras.backend.backend()) != "tensorflow":
         raise ValueError(
             f"Training needs Keras's TensorFlow backend, not {backend}: set "

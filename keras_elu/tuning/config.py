@@ -42,7 +42,7 @@ class SearchConfig:
     """Trials that run at a time, each with its share of the cores or accelerators."""
     seed: int = training.setting(0, between=(0, 2**32 - 1))
     """Seed of the search, and of the first run of every trial."""
-    run_dir: Annotated[str | None, tyro.conf.arg(metavar="STR")] = None
+    run_dir: Annotated[str | None, tyro.conf.arg(metavar="STR")] = training.setting(None, path=True)
     """Folder of the search. None: runs/tuning-RECIPE-DATASET-SPACE."""
 
 

@@ -1,6 +1,7 @@
 """The progress, the speed and the time left that a run shows."""
 
 import csv
+import json
 
 import keras
 import numpy as np
@@ -74,6 +75,46 @@ def test_an_execution_of_several_steps_counts_each_of_them(model, monkeypatch):
     x, y = np.zeros((24, 3)), np.zeros((24, 2))
     model.fit(x, y, batch_size=4, verbose=0, callbacks=[Work(clock), shown])
     assert shown.images_per_second == 4.0  # two executions, each of 8 images in 2 s
+
+
+@pytest.mark.parametrize("step", [0.25, 2.0], ids=["spans of steps", "steps longer than a span"])
+def test_a_pause_does_not_change_the_speeds(step, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    shown, logs = progress.Progress(batch_size=8, steps=40, epochs=3), []
+
+    def epoch(number, shown, pause):
+        shown.on_epoch_begin(number)
+        for batch in range(40):
+            shown.on_train_batch_begin(batch)
+            clock.seconds += step + (1000.0 if batch == 20 and pause else 0.0)
+            shown.on_train_batch_end(batch, {})
+        logs.append({})
+        shown.on_epoch_end(number, logs[-1])
+
+    epoch(0, shown, pause=True)
+    resumed = progress.Progress(batch_size=8, steps=40, epochs=3)
+    resumed.set_state(json.loads(json.dumps(shown.get_state())))
+    epoch(1, resumed, pause=False)
+    epoch(2, resumed, pause=True)
+    assert [log["images_per_second"] for log in logs] == [8 / step] * 3
+    assert resumed.images_per_second == 8 / step
+    images, seconds = resumed.trained
+    assert images / seconds < 0.5 * 8 / step  # a mean would be far below
+
+
+def test_speeds_of_epochs_shorter_than_a_span_are_means_and_the_runs_is_their_median(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    shown = progress.Progress(batch_size=1, steps=3, epochs=3)
+    for number, seconds in enumerate([0.125, 500.0, 0.25]):
+        shown.on_epoch_begin(number)
+        for batch in range(3):
+            shown.on_train_batch_begin(batch)
+            clock.seconds += seconds
+            shown.on_train_batch_end(batch, {})
+        shown.on_epoch_end(number, {})
+    assert shown.images_per_second == 1 / 0.25
 
 
 def test_a_single_step_has_no_speed(model):

@@ -57,6 +57,31 @@ def test_a_trainer_works_or_says_in_one_sentence_why_not(
     assert (tmp_path / "run" / "result.json").exists() == (code == 0)
 
 
+COMMANDS = [
+    *(["-m", f"keras_elu.{name}"] for name in ("audit", "doctor", "launch", "prepare", "report")),
+    [str(ROOT / "trainers" / "mnist.py")],
+    [str(ROOT / "tuning" / "mnist.py")],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", [[], ["-OO"]], ids=["plain", "-OO"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[-1].split("/")[-1])
+def test_a_command_whose_stderr_is_closed_ends_as_otherwise(command, python, environment, tmp_path):
+    for flags, code, said in (["--help"], 0, True), (["--no_such_flag"], 2, False):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, *python, *command, *flags],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert (done.returncode, bool(done.stdout)) == (code, said), done.stdout
+        assert "Traceback" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def until(lines, part):
     """Reads lines until one has this part."""
     assert any(part in line for line in lines)

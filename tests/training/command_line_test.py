@@ -9,6 +9,7 @@ from keras_elu import training
 from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
 from keras_elu.training import command_line
 from keras_elu.training.config import recipe_name
+from keras_elu.tuning import config as tuning_config
 
 RECIPES = (autoencoder, cifar, imagenet, mnist)
 
@@ -83,6 +84,27 @@ def test_another_layout_of_tyros_errors_still_gives_one_sentence(box, monkeypatc
     what = "Unknown flag --bogus" if "--bogus" in box else "the command line is wrong"
     assert str(error.value) == f"{what}; --help lists the flags."
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("flag", ["data_dir", "manual_dir", "run_dir", "config", "evaluate"])
+def test_a_tilde_is_the_home_folder(flag, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").write_text('{"recipe": "mnist", "seed": 5}')
+    for parsed in (
+        command_line.parse(mnist, [f"--{flag}=~/a"]),
+        tuning_config.parse(mnist, [f"--{flag}=~/a"])[flag == "run_dir"],
+    ):
+        assert getattr(parsed, flag) == str(tmp_path / "a")
+        assert parsed.seed == (5 if flag == "config" else 0)
+    with pytest.raises(ValueError, match=r"~nobody_has_this_name/a .* home directory is not known"):
+        command_line.parse(mnist, [f"--{flag}=~nobody_has_this_name/a"])
+
+
+def test_a_trainers_script_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.py").write_text("from keras_elu.recipes import mnist")
+    recipe, config = command_line.trainer(["~/own.py", "--dataset", "digits", "--seed", "3"])
+    assert (recipe.__name__, config.seed) == ("keras_elu.recipes.mnist", 3)
 
 
 BAD = {
