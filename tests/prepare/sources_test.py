@@ -241,7 +241,7 @@ def test_labels_follow_the_names_of_folders_and_not_their_places(report, tmp_pat
 def test_a_class_that_only_validation_has_is_refused_by_name(tmp_path):
     # https://github.com/ultralytics/ultralytics/pull/26182, where c would count as a
     make(tmp_path, [*TRAIN, "val/c/1.jpg"])
-    with pytest.raises(ValueError, match="c in .*val is not a known class"):
+    with pytest.raises(ValueError, match=r"c in .*val is not a known class"):
         sources.find(tmp_path, "my_set")
 
 
