@@ -6,7 +6,7 @@ Layers have the same names in every process, such as `conv_3`, `activation_3` an
 """
 
 from keras_elu.models.cifar import elu_cifar_11, elu_cifar_18
-from keras_elu.models.classifier import Classifier, classifier
+from keras_elu.models.classification import Classifier, classifier
 from keras_elu.models.imagenet import elu_imagenet_15
 from keras_elu.models.mnist import mnist_autoencoder, mnist_mlp
 from keras_elu.models.pyramid import SpatialPyramidPooling2D

@@ -2,23 +2,34 @@
 
 import csv
 import pathlib
+import re
 import unicodedata
 from collections.abc import Collection
+from typing import NamedTuple
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _LARGEST = 2**28  # bytes
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "breed", "target")
+_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 _BOXES = "predictionstring"  # Kaggle's ImageNet: the class, and where it is
+
+
+class Table(NamedTuple):
+    """The labels in a file: the class of a picture, or why it has none."""
+
+    path: pathlib.Path
+    labels: dict[str, str]
+    unclear: dict[str, str]
 
 
 def read(
     folder: pathlib.Path, split_names: tuple[str, ...], pictures: Collection[str]
-) -> tuple[pathlib.Path, dict[str, str]] | None:
+) -> Table | None:
     """Finds the file that labels the pictures of a folder.
 
     It lies in the folder or next to it, in the latter case named after the split or `labels`. It
     is a table with a column of file names, with or without their suffix, and a column of classes,
-    or a column of zeros and ones for each class.
+    or a column of zeros and ones for each class. A picture with several classes has no label.
 
     Args:
         folder: The folder of a split.
@@ -26,7 +37,7 @@ def read(
         pictures: File names without folders.
 
     Returns:
-        The file, and the classes of the pictures that it labels; None if there is no such file.
+        The labels; None if there is no such file.
     """
     next_to_it = [
         path
@@ -34,9 +45,15 @@ def read(
         if path.stem.casefold() == "labels" or any(n in path.stem.casefold() for n in split_names)
     ]
     for path in [*_tables(folder), *next_to_it]:
-        labels = _labels(path, pictures)
+        classes = _classes_of(path, pictures)
+        labels = {picture: next(iter(of)) for picture, of in classes.items() if len(of) == 1}
         if labels:
-            return path, labels
+            unclear = {
+                picture: f"it has the classes {' and '.join(sorted(of))} in {path.name}"
+                for picture, of in classes.items()
+                if len(of) > 1
+            }
+            return Table(path, labels, unclear)
     return None
 
 
@@ -48,7 +65,8 @@ def _tables(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _labels(path: pathlib.Path, pictures: Collection[str]) -> dict[str, str]:
+def _classes_of(path: pathlib.Path, pictures: Collection[str]) -> dict[str, set[str]]:
+    """The classes of each picture that a file names."""
     if path.stat().st_size > _LARGEST:
         return {}
     try:
@@ -64,33 +82,36 @@ def _labels(path: pathlib.Path, pictures: Collection[str]) -> dict[str, str]:
 
     def picture(value: str) -> str | None:
         value = value.strip().replace("\\", "/").rpartition("/")[2]
-        return by_key.get(unicodedata.normalize("NFC", value))
+        value = unicodedata.normalize("NFC", value)
+        # Windows takes 1.jpg for 1.JPG, and so do tables that come from there.
+        return by_key.get(value) or by_key.get(_SUFFIX.sub("", value))
 
     width = min(map(len, rows), default=0)
     column = max(range(width), key=lambda i: sum(bool(picture(r[i])) for r in rows), default=None)
     if column is None or not any(picture(row[column]) for row in rows):
         return {}
     header = None if picture(rows[0][column]) else [name.strip() for name in rows[0]]
-    found = {picture(row[column]): row for row in rows if picture(row[column])}
-    return _classes(found, header, column, width)
+    found = [(name, row) for row in rows if (name := picture(row[column]))]
+    classes = {}
+    for (name, _), of_row in zip(found, _by_row(found, header, column, width), strict=True):
+        classes.setdefault(name, set()).update(of_row)
+    return classes
 
 
-def _classes(
-    found: dict[str, list[str]], header: list[str] | None, column: int, width: int
-) -> dict[str, str]:
-    """The class of each picture, from its row."""
+def _by_row(
+    found: list[tuple[str, list[str]]], header: list[str] | None, column: int, width: int
+) -> list[set[str]]:
+    """The classes in each row."""
     others = [i for i in range(width) if i != column]
     names = [name.casefold() for name in header or []]
     named = [i for i in others if header and names[i] in (*_LABEL_COLUMNS, _BOXES)]
     if named or len(others) == 1 or not header:
         label = named[0] if named else min((i for i in others if i > column), default=others[0])
         only_first = bool(header) and names[label] == _BOXES
-        values = {picture: row[label].strip() for picture, row in found.items()}
-        return {p: v.split()[0] if only_first else v for p, v in values.items() if v}
-    classes = {}
-    for picture, row in found.items():
-        ones = [i for i in others if row[i].strip() in ("1", "1.0")]
-        if len(ones) != 1 or any(row[i].strip() not in ("0", "1", "0.0", "1.0") for i in others):
-            return {}
-        classes[picture] = header[ones[0]]
-    return classes
+        values = [row[label].strip() for _, row in found]
+        return [{v.split()[0] if only_first else v} if v else set() for v in values]
+    if any(row[i].strip() not in ("0", "1", "0.0", "1.0") for _, row in found for i in others):
+        return [set()] * len(found)
+    classes = [{header[i] for i in others if row[i].strip() in ("1", "1.0")} for _, row in found]
+    single = sum(len(of) == 1 for of in classes)
+    return classes if 2 * single >= len(classes) else [set()] * len(found)  # attributes, rather

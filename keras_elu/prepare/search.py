@@ -161,25 +161,30 @@ class Search:
     def _labelled(self, origin, split, found: archives.Found, flat, known) -> archives.Found:
         """Adds pictures that lie in no folder of a class, as far as a table labels them."""
         table = label_files.read(origin, FOLDERS[split], {name for name, *_ in flat})
-        labels = table[1] if table else {}
+        labels = table.labels if table else {}
         labels = {n: unicodedata.normalize("NFC", label) for n, label in labels.items()}
         if known or found:  # otherwise the table has the classes
             labels = {n: label for n, label in labels.items() if label in (known or set(found))}
         if labels:
-            used = text(os.path.relpath(table[0], self._folder))
+            used = text(os.path.relpath(table.path, self._folder))
             self.ignored = [(name, reason) for name, reason in self.ignored if name != used]
         without = [picture for picture in flat if picture[0] not in labels]
         for picture in flat:
             if picture[0] in labels:
                 found.setdefault(labels[picture[0]], []).append(picture)
         if not found and split == "train":
-            raise ValueError(f"{origin} holds no folders: it must hold one for each class.")
+            raise ValueError(
+                f"{origin} holds neither a folder for each class nor a table that gives each of "
+                "its pictures one class."
+            )
         if len(without) == len(flat) and not found:
             self._leave_out(origin, f"its {len(flat):,} pictures lie in no folder of a class")
         else:
-            where = f", not even in {table[0].name}" if labels else ""
-            for _, path, *_ in without:
-                self._leave_out(path, f"no label: it lies in no folder of a class{where}")
+            where = f", not even in {table.path.name}" if labels else ""
+            reason = f"it lies in no folder of a class{where}"
+            unclear = table.unclear if table else {}
+            for name, path, *_ in without:
+                self._leave_out(path, f"no label: {unclear.get(name, reason)}")
         return found
 
     def pictures(

@@ -175,6 +175,76 @@ def test_a_picture_that_its_table_does_not_name_is_left_out(tmp_path):
     assert source.left_out == [("train/3.jpg", reason)]
 
 
+CONTRADICTIONS = {
+    # Roboflow's multi-label export; a table of boxes, with a row for each.
+    "train/_classes.csv": "filename,a,b\n1.jpg,0,1\n2.jpg,1,0\n3.jpg,1,1\n",
+    "train.csv": "id,width,label\n1,9,b\n2,9,a\n3,9,a\n3,9,b\n2,5,a\n",
+}
+
+
+@pytest.mark.parametrize("table", CONTRADICTIONS)
+def test_a_picture_of_several_classes_is_left_out_by_name(table, tmp_path):
+    names = ["train/1.jpg", "train/2.jpg", "train/3.jpg"]
+    make(tmp_path, [*names, f"{table}={CONTRADICTIONS[table]}"])
+    source = sources.find(tmp_path, "my_set")
+    labels = {image.name: source.labels[image.label] for image in source.splits["train"].images}
+    assert labels == {"1.jpg": "b", "2.jpg": "a"}
+    where = pathlib.Path(table).name
+    assert source.left_out == [("train/3.jpg", f"no label: it has the classes a and b in {where}")]
+
+
+def test_a_table_of_attributes_is_no_table_of_classes(tmp_path):
+    rows = "id,smiling,tall,young\n1,1,1,1\n2,0,1,1\n3,1,0,0\n"
+    make(tmp_path, ["train/1.jpg", "train/2.jpg", "train/3.jpg", f"labels.csv={rows}"])
+    with pytest.raises(ValueError, match="neither a folder for each class nor a table"):
+        sources.find(tmp_path, "my_set")
+
+
+@pytest.mark.parametrize("suffixes", [("JPG", "jpg"), ("jpg", "JPEG"), ("jpg", "png")], ids=str)
+def test_a_table_may_spell_suffixes_differently(suffixes, tmp_path):
+    of_file, of_table = suffixes
+    names = [f"train/1.5.{of_file}", f"train/1.{of_file}", f"train/2.{of_file}"]
+    rows = f"file,label\n1.5.{of_table},a\n2.{of_table},b\n1.7,c\n"
+    make(tmp_path, [*names, f"labels.csv={rows}"])
+    source = sources.find(tmp_path, "my_set")
+    labels = {image.name: source.labels[image.label] for image in source.splits["train"].images}
+    assert labels == {f"1.5.{of_file}": "a", f"2.{of_file}": "b"}
+
+
+# Each was reported as labels that are shifted because they follow the folders of each split.
+SHIFTS = {
+    "https://github.com/ultralytics/ultralytics/issues/13936": (
+        [*(f"train/{name}/1.jpg" for name in (0, 90, 180, 270)), "test/0/2.jpg", "test/90/2.jpg"],
+        {"train": ["0", "180", "270", "90"], "test": ["0", "90"]},
+    ),
+    "https://github.com/huggingface/pytorch-image-models/issues/957": (
+        [*(f"train/{name}/1.jpg" for name in "abc"), "val/a/2.jpg", "val/b/x.txt", "val/c/2.jpg"],
+        {"train": ["a", "b", "c"], "validation": ["a", "c"]},
+    ),
+    "https://github.com/modestyachts/ImageNetV2/issues/10": (
+        [*(f"train/{name}/1.jpg" for name in (0, 2, 10, 100)), "val/100/2.jpg", "val/2/2.jpg"],
+        {"train": ["0", "10", "100", "2"], "validation": ["100", "2"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("report", SHIFTS)
+def test_labels_follow_the_names_of_folders_and_not_their_places(report, tmp_path):
+    names, wanted = SHIFTS[report]
+    source = sources.find(make(tmp_path, names), "my_set")
+    for split, of in source.splits.items():
+        folders = {source.labels[i.label]: pathlib.Path(i.path).parent.name for i in of.images}
+        assert all(label == folder for label, folder in folders.items())
+        assert sorted(folders) == wanted[split]
+
+
+def test_a_class_that_only_validation_has_is_refused_by_name(tmp_path):
+    # https://github.com/ultralytics/ultralytics/pull/26182, where c would count as a
+    make(tmp_path, [*TRAIN, "val/c/1.jpg"])
+    with pytest.raises(ValueError, match=r"c in .*val is not a known class"):
+        sources.find(tmp_path, "my_set")
+
+
 def test_names_in_both_forms_of_unicode_are_one_class(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     assert composed != decomposed
