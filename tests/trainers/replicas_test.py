@@ -63,7 +63,7 @@ def test_two_replicas_and_two_workers_give_the_curves_of_one_replica(
 @pytest.mark.parametrize(
     ("victim", "fault", "said"),
     [
-        (0, signal.SIGKILL, "launch: worker 0 was killed by SIGKILL: all start again"),
+        (0, signal.SIGKILL, "launch: worker 0 was killed by SIGKILL: restarting all workers"),
         (1, signal.SIGSTOP, r"error: worker 1 \(localhost:\d+\) no longer answers: rerun"),
     ],
     ids=["killed", "stalled"],
