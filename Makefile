@@ -18,14 +18,14 @@ train: .venv/package
 	$(BIN)/python trainers/imagenet.py --strategy mirrored --virtual_devices 2 --dataset digits --run_dir $(RUN)
 
 test: .venv/everything
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: .venv/everything test-oldest
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not gpu"
 
 # The layers, the networks and the step on the oldest Keras.
 test-oldest: .venv/oldest
-	.venv/oldest/bin/python -m pytest -n $(PROCESSES) -m "not slow and not multiworker" tests/distributed tests/layers tests/models
+	.venv/oldest/bin/python -m pytest -n $(PROCESSES) -m "not slow and not multiworker and not gpu" tests/distributed tests/layers tests/models
 
 check: .venv/everything
 	$(BIN)/ruff format --check
@@ -36,7 +36,7 @@ dist: .venv/everything
 	rm -rf build dist
 	$(BIN)/python -m build --outdir dist .
 
-# What only GPUs can show; without one it says so and exits with 2.
+# Everything that only GPUs can show, in one table; without one it says so and exits with 2.
 gpu: .venv/everything
 	$(BIN)/python benchmarks/gpu.py --check
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[cuda]'

@@ -52,6 +52,7 @@ setuptools.setup(
             "onnxruntime",
             "pytest",
             "pytest-xdist",
+            "pyyaml",
             "ruff",
             "tf2onnx",
             "torch",

@@ -2,6 +2,7 @@
 
     python benchmarks/combinations.py           # DistributedModel: all 72 cells must pass
     python benchmarks/combinations.py --stock   # keras.Model on the same 72 cells
+    python benchmarks/combinations.py --devices gpus --results runs
 
 Each cell trains a small network with `fit`, with an uneven last batch in each epoch, and compares
 its weights with those of a plain run: stock Keras, one replica, no XLA, the same precision. A cell
@@ -30,6 +31,7 @@ CELLS = list(itertools.product(PRECISIONS, (False, True), (1, 4), (1, 8)))
 RESULTS = pathlib.Path(__file__).parent / "results"
 EXAMPLES, BATCH, EPOCHS = 153, 16, 2  # 10 steps in an epoch, the last with 9 examples
 SECONDS = 900  # for a strategy
+MEMORY = 2048  # MiB for each part of a GPU that is split
 
 
 def main() -> int:
@@ -40,16 +42,29 @@ def main() -> int:
         "--stock", action="store_true", help="keras.Model instead of DistributedModel"
     )
     parser.add_argument("--results", default=RESULTS, help="folder for the table")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument(
+        "--devices",
+        choices=("cpus", "gpus", "split"),
+        default="cpus",
+        help="cpus: two logical CPU devices. gpus: all GPUs, one for each worker. split: two "
+        "logical devices of the first GPU, or of the CPU if there is none, summed on one of them.",
+    )
     parser.add_argument("--process", choices=STRATEGIES, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=pathlib.Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.process:
-        for row in train(arguments.process, arguments.stock, arguments.plain):
+        strategy = make_strategy(arguments.process, arguments.devices)
+        for row in train(arguments.process, strategy, arguments.stock, arguments.plain):
             print(json.dumps(row), flush=True)
         return 0
     with tempfile.TemporaryDirectory() as folder:
         plain = pathlib.Path(folder, "plain.npz")
-        table = [row for name in STRATEGIES for row in start(name, arguments.stock, plain)]
+        table = [
+            row
+            for name in arguments.strategies
+            for row in start(name, arguments.devices, arguments.stock, plain)
+        ]
     name = "stock" if arguments.stock else "distributed"
     lines = ",\n ".join(map(json.dumps, table))
     path = pathlib.Path(arguments.results, f"combinations_{name}.json")
@@ -57,18 +72,19 @@ def main() -> int:
     print(markdown(table))
     held = sum(row["holds"] for row in table)
     print(f"\n{held} of {len(table)} hold.")
-    return 0 if arguments.stock or held == len(table) == len(STRATEGIES) * len(CELLS) else 1
+    return 0 if arguments.stock or held == len(arguments.strategies) * len(CELLS) else 1
 
 
-def start(strategy: str, stock: bool, plain: pathlib.Path) -> list[dict]:
+def start(strategy: str, devices: str, stock: bool, plain: pathlib.Path) -> list[dict]:
     """Trains the cells of a strategy in new processes, and returns the rows of the first."""
     command = [sys.executable, __file__, "--process", strategy, "--plain", plain]
-    command += ["--stock"] if stock else []
-    environments = [os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}]
+    command += ["--devices", devices, *(["--stock"] if stock else [])]
+    environments = [os.environ | ({"CUDA_VISIBLE_DEVICES": "-1"} if devices == "cpus" else {})]
     if strategy == "multiworker":
         workers = {"worker": [f"localhost:{port}" for port in free_ports(STRATEGIES[strategy])]}
         environments = [
             environments[0]
+            | ({"CUDA_VISIBLE_DEVICES": str(i)} if devices == "gpus" else {})
             | {
                 "TF_CONFIG": json.dumps(
                     {"cluster": workers, "task": {"type": "worker", "index": i}}
@@ -102,20 +118,34 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def train(name: str, stock: bool, plain_runs: pathlib.Path):
+def make_strategy(name: str, devices: str):
+    """Returns a strategy on these devices. It is made before TensorFlow starts."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    cpu, gpus = tf.config.list_physical_devices("CPU")[0], tf.config.list_physical_devices("GPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    if devices == "split" and gpus:
+        tf.config.set_visible_devices(gpus[:1], "GPU")
+        parts = [tf.config.LogicalDeviceConfiguration(MEMORY)] * 2
+        tf.config.set_logical_device_configuration(gpus[0], parts)
+    if name == "multiworker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "default":
+        return tf.distribute.get_strategy()
+    replicas = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    reduction = tf.distribute.ReductionToOneDevice() if devices == "split" else None
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in replicas], cross_device_ops=reduction
+    )
+
+
+def train(name: str, strategy, stock: bool, plain_runs: pathlib.Path):
     """Yields the row of each cell of a strategy; the first strategy saves the plain runs."""
     import keras
     import numpy as np
     import tensorflow as tf
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    if name == "multiworker":
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    elif name == "mirrored":
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    else:
-        strategy = tf.distribute.get_strategy()
     plain_strategy = tf.distribute.get_strategy()
 
     from keras_elu import layers, training

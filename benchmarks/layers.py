@@ -275,6 +275,7 @@ def main():
     parser.add_argument("--elements", type=int, default=2**25, help="size of the tensor")
     parser.add_argument("--repeats", type=int, default=15, help="measurements of each case")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--smoke", action="store_true", help="print the JSON lines, append nothing")
     arguments = parser.parse_args()
 
     os.environ["KERAS_BACKEND"] = next(name for name in BACKENDS if importlib.util.find_spec(name))
@@ -291,7 +292,10 @@ def main():
             "elements": arguments.elements,
             "rows": [dict(zip(CASE, key, strict=True)) | row for key, row in rows.items()],
         }
-        environment.append(RESULTS, record)
+        if arguments.smoke:
+            print(json.dumps(record))
+        else:
+            environment.append(RESULTS, record)
 
 
 if __name__ == "__main__":

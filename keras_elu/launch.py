@@ -3,9 +3,10 @@
 python -m keras_elu.launch --workers 2 trainers/mnist.py --epochs 2
 
 TF_CONFIG gives each worker the addresses of all workers, and each line of output begins with the
-number of its worker. If a worker dies, launch stops the others and restarts all of them in the same
-run folder, unless the failure would only repeat itself. The trainer also receives `--strategy
-multiworker`, and `--run_dir runs/NAME-TIME` if the command line has none.
+number of its worker. The workers share the cores and the GPUs. If a worker dies, launch stops the
+others and restarts all of them in the same run folder, unless the failure would only repeat itself.
+The trainer also receives `--strategy multiworker`, and `--run_dir runs/NAME-TIME` if the command
+line has none.
 """
 
 import argparse
@@ -81,6 +82,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.restarts < 0:
         raise ValueError(f"--restarts must be 0 or more, not {options.restarts}.")
     options.script = str(files.path(options.script))
+    if 0 < (gpus := len(system.gpus())) < options.workers:
+        raise ValueError(
+            f"--workers {options.workers} needs as many GPUs, of which NCCL gives each worker its "
+            f"own, and there are {gpus}: start at most {gpus}, or set CUDA_VISIBLE_DEVICES=-1."
+        )
     if not pathlib.Path(options.script).is_file():
         raise ValueError(
             f"{options.script} is not a file: name a script, such as trainers/mnist.py."
@@ -179,7 +185,7 @@ def _attempt(
 
 
 def _environments(workers: int) -> list[dict[str, str]]:
-    """Returns each worker's environment, with free ports and its share of the cores."""
+    """Returns each worker's environment, with free ports and its share of cores and GPUs."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(socket.create_server(("", 0))) for _ in range(workers)]
         addresses = [f"localhost:{server.getsockname()[1]}" for server in servers]
@@ -187,9 +193,15 @@ def _environments(workers: int) -> list[dict[str, str]]:
     if workers > 1:
         threads = str(max(1, system.cores() // workers))
         environment = {"TF_NUM_INTRAOP_THREADS": threads} | environment
-    cluster = {"worker": addresses}
+    cluster, gpus = {"worker": addresses}, system.gpus()
+
+    def share(index):
+        own = gpus[index * len(gpus) // workers : (index + 1) * len(gpus) // workers]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(own)} if own else {}
+
     return [
         environment
+        | share(i)
         | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})}
         for i in range(workers)
     ]

@@ -1,4 +1,4 @@
-"""The operating system: cores, standard streams, and children that do not outlive a process."""
+"""The machine: cores, GPUs, standard streams, and children that do not outlive a process."""
 
 import contextlib
 import errno
@@ -30,6 +30,19 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Returns the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name not in ("", "-1")]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 def start(command: Sequence[str], **keywords: Any) -> subprocess.Popen:

@@ -1,19 +1,26 @@
-"""The files of docs/cluster are executed, and set a valid TF_CONFIG."""
+"""The Dockerfile and the files of docs/cluster: what they set, install and start is valid."""
 
 import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import textwrap
+import venv
 
 import pytest
+import yaml
 
 from keras_elu import commands
 from keras_elu.distributed import cluster
+from keras_elu.recipes import imagenet, imagenet_resnet
+from keras_elu.training import command_line
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs" / "cluster"
+ROOT = pathlib.Path(__file__).parents[1]
+DOCS = ROOT / "docs" / "cluster"
+RECIPES = {"trainers/imagenet.py": imagenet, "trainers/imagenet_resnet.py": imagenet_resnet}
 SHOW = '#!/bin/bash\nprintf "%s\\n" "$TF_CONFIG" "$@"\n'
 
 
@@ -59,7 +66,48 @@ def test_the_job_for_kubernetes_gives_every_pod_the_addresses_of_all(index, tmp_
     monkeypatch.setenv("TF_CONFIG", text)
     made = cluster.read()
     assert made == cluster.Cluster(("elu-0.elu:2222", "elu-1.elu:2222"), index)
-    assert arguments[:3] == ["trainers/imagenet.py", "--strategy", "multiworker"]
+    config = accepted(arguments)
+    assert config.strategy == "multiworker"
+    folders = {mount["mountPath"] for mount in container()["volumeMounts"]}
+    assert {config.data_dir, str(pathlib.Path(config.run_dir).parent)} <= folders
+
+
+def accepted(words):
+    """The Config of a trainer's command line, whose flags must be right."""
+    script, *flags = words
+    return command_line.parse(RECIPES[script], flags)
+
+
+def pod():
+    _, job = yaml.safe_load_all((DOCS / "kubernetes.yaml").read_text())
+    return job["spec"]["template"]["spec"]
+
+
+def container():
+    (only,) = pod()["containers"]
+    return only
+
+
+def test_the_pods_ask_for_gpus_shared_memory_and_data():
+    limits = container()["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] > 0  # the request is the same; another one is refused
+    mounts = {mount["name"]: mount for mount in container()["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod()["volumes"]}
+    assert set(mounts) == set(volumes)
+    assert mounts["shared-memory"]["mountPath"] == "/dev/shm"
+    assert volumes["shared-memory"]["emptyDir"]["medium"] == "Memory"
+    assert mounts["data"]["readOnly"]
+
+
+def test_the_pods_run_as_the_user_of_the_image():
+    (added,) = re.findall(r"useradd --uid (\d+) .*?(\w+) &&", " ".join(dockerfile()["RUN"]))
+    assert pod()["securityContext"]["runAsNonRoot"]
+    assert str(pod()["securityContext"]["runAsUser"]) == added[0]
+    assert dockerfile()["USER"] == [added[1]]
+    assert list(dockerfile())[-2:] == ["USER", "CMD"]  # nothing is installed as this user
+    image = container()["image"]
+    assert f"docker build --tag {image} ." in (ROOT / "Dockerfile").read_text()
+    assert f"docker build --tag {image} ." in (DOCS / "kubernetes.yaml").read_text()
 
 
 def test_the_pods_for_kubernetes_have_the_names_in_these_addresses():
@@ -131,3 +179,90 @@ def test_the_script_for_slurm_gives_every_task_the_addresses_of_all(tmp_path, mo
     workers = ("node1:2222", "node2:2222", "node7:2222")
     assert given == [cluster.Cluster(workers, index) for index in range(3)]
     assert lines[1:6] == [*flags, "--strategy", "multiworker"]
+
+
+def test_the_examples_of_the_script_for_slurm_are_accepted():
+    text = (DOCS / "slurm.sh").read_text()
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", text, flags=re.MULTILINE))
+    assert int(options["gpus-per-node"]) > 0
+    (example,) = re.findall(r"^#   (sbatch .*\\\n.*)\n", text, flags=re.MULTILINE)
+    words = shlex.split(example.replace("\\\n#", ""))
+    begin = words.index("docs/cluster/slurm.sh") + 1
+    assert set(words[1 : begin - 1 : 2]) <= {f"--{name}" for name in options}
+    accepted([*words[begin:], "--strategy", "multiworker"])
+
+
+def dockerfile():
+    """The instructions of the Dockerfile, and the arguments of each, in the order of the last."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found = {}
+    for line in text.replace("\\\n", " ").splitlines():
+        if line:
+            name, arguments = line.split(maxsplit=1)
+            found[name] = [*found.pop(name, []), arguments]
+    return found
+
+
+def installs():
+    """The words of each `pip install` in the Dockerfile, after `python -m`."""
+    for command in dockerfile()["RUN"]:
+        if " pip install " in command:
+            python, module, *words = shlex.split(command)
+            assert (python, module) == ("python", "-m")
+            yield words
+
+
+def test_the_dockerfile_copies_what_there_is_and_starts_a_trainer():
+    found = dockerfile()
+    assert set(found) == {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "CMD"}
+    (image,) = found["FROM"]
+    (minor,) = re.findall(r"^python:3\.(\d+)-slim$", image)
+    assert f"Programming Language :: Python :: 3.{minor}" in (ROOT / "setup.py").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for name in (name for copied in found["COPY"] for name in copied.split()[:-1]):
+        assert (ROOT / name).exists()
+        assert f"!{name}" in ignored
+    (start,) = found["CMD"]
+    assert json.loads(start)[0] == "python"
+    accepted(json.loads(start)[1:])
+    (example,) = re.findall(r"^#     python (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    accepted(shlex.split(example))
+
+
+def test_the_dockerfile_installs_pinned_versions_only():
+    first, second = installs()
+    assert first[first.index("--constraint") + 1] == "requirements.lock"
+    assert ".[cuda,tuning]" in first
+    assert "--no-deps" in second
+    pinned = re.findall(r"^(\S+)==\S+$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert {"tensorflow", "keras", "nvidia-cudnn-cu12", "nvidia-nccl-cu12"} <= set(pinned)
+
+
+@pytest.mark.slow
+def test_the_dockerfile_installs_into_an_empty_environment(tmp_path):
+    """Without CUDA, whose packages of several GB are only resolved."""
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / "bin" / "python"
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+
+    def run(*words):
+        done = subprocess.run([python, *words], cwd=checkout, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    copies = [copied.split() for copied in dockerfile()["COPY"]]
+    first, second = installs()
+    for name in copies[0][:-1]:
+        shutil.copy(ROOT / name, checkout)
+    report = tmp_path / "report.json"
+    run("-m", *first, "--dry-run", "--ignore-installed", "--report", report)
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    for package in json.loads(report.read_text())["install"]:
+        name, version = package["metadata"]["name"], package["metadata"]["version"]
+        assert name == "keras_elu" or f"{name}=={version}" in locked
+    run("-m", *(word.replace("cuda,", "") for word in first))
+    for source, target in copies[1:]:
+        shutil.copytree(ROOT / source, checkout / target)
+    run("-m", *second)
+    assert "--strategy" in run("trainers/imagenet.py", "--help")

@@ -1,17 +1,46 @@
-"""Two logical CPU devices, so that several replicas are real on any machine."""
+"""Two logical devices, so that several replicas are real on any machine.
+
+KERAS_ELU_TEST_DEVICES selects them:
+
+    not set    of the CPU, also on a machine with GPUs; tests marked gpu are skipped
+    gpu        of two GPUs, or of the only one; tests of the step and the layers are marked gpu too
+    cpu        of the CPU; tests marked gpu run on it, where that makes sense
+"""
 
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.update(
+    {} if os.environ.get("KERAS_ELU_TEST_DEVICES") == "gpu" else {"CUDA_VISIBLE_DEVICES": "-1"}
+)
 
 import keras
 import pytest
+
+DEVICES = os.environ.get("KERAS_ELU_TEST_DEVICES")
+# What they check holds on any device. One asks for equal bits, which cuDNN does not promise.
+ON_GPUS_TOO = (
+    "tests/distributed/layers_test.py",
+    "tests/distributed/losses_test.py",
+    "tests/distributed/metrics_test.py",
+    "tests/distributed/model_test.py",
+    "tests/layers/derivatives_test.py",
+    "tests/layers/exactness_test.py",
+)
+NOT_ON_GPUS = ("test_one_replica_is_stock_keras_to_the_bit",)
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    gpus = tf.config.list_physical_devices("GPU")[:2]
+    if gpus:  # 2 GiB each, to leave the rest to processes that tests start
+        tf.config.set_visible_devices(gpus, "GPU")
+        for gpu in gpus:
+            parts = [tf.config.LogicalDeviceConfiguration(2048)] * (2 // len(gpus))
+            tf.config.set_logical_device_configuration(gpu, parts)
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is float32
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow only"
@@ -22,6 +51,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("tensorflow"):
             item.add_marker(needs_tensorflow)
+        if DEVICES == "gpu" and item.nodeid.startswith(ON_GPUS_TOO) and on_gpus_too(item):
+            item.add_marker(pytest.mark.gpu)
+        elif item.get_closest_marker("gpu") and DEVICES is None:
+            item.add_marker(pytest.mark.skip(reason="needs KERAS_ELU_TEST_DEVICES=gpu"))
+
+
+def on_gpus_too(item):
+    apart = any(item.get_closest_marker(name) for name in ("slow", "multiworker"))
+    return not apart and item.originalname not in NOT_ON_GPUS
 
 
 @pytest.fixture(scope="session")

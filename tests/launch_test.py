@@ -429,3 +429,22 @@ def test_it_needs_no_tensorflow():
     command = [sys.executable, "-c", code, LAUNCH[-1]]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+SHOWS_GPUS = "print('sees', os.environ.get('CUDA_VISIBLE_DEVICES'))"
+
+
+@pytest.mark.parametrize(
+    ("visible", "workers", "seen"),
+    [("0,1", 2, ["0", "1"]), ("4,5,7", 2, ["4", "5,7"]), ("-1", 2, ["-1", "-1"]), ("3", 1, ["3"])],
+)
+def test_the_workers_share_the_gpus(launch, visible, workers, seen):
+    status, out, _ = end(launch(SHOWS_GPUS, workers=workers, CUDA_VISIBLE_DEVICES=visible))
+    assert status == 0
+    assert sorted(out) == [f"[{index}] sees {gpus}" for index, gpus in enumerate(seen)]
+
+
+def test_more_workers_than_gpus_are_refused(launch):
+    status, out, err = end(launch(SHOWS_GPUS, workers=3, CUDA_VISIBLE_DEVICES="0,1"))
+    assert (status, out, len(err)) == (2, [], 1)
+    assert err[0].startswith("error: --workers 3 needs as many GPUs")

@@ -1,11 +1,13 @@
 #!/bin/bash
 # Trains on several workers under Slurm, one per node. From the checkout:
-#   sbatch --nodes 4 docs/cluster/slurm.sh trainers/imagenet.py --run_dir runs/imagenet
+#   sbatch --nodes 4 --gpus-per-node 8 docs/cluster/slurm.sh \
+#     trainers/imagenet.py --precision mixed_bfloat16 --run_dir runs/imagenet
 # The arguments after this file's name are the trainer and its flags. The checkout and the run
 # folder must be on a file system that all nodes share.
 #SBATCH --job-name=elu
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
 #SBATCH --exclusive
 #SBATCH --output=%x-%j.log
 

@@ -46,8 +46,13 @@ def strategy(name: str) -> tf.distribute.Strategy:
     if name == "default":
         return tf.distribute.get_strategy()
     if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        gpus = tf.config.list_logical_devices("GPU")
+        names = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+        # NCCL refuses two ranks on one card (https://github.com/NVIDIA/nccl/issues/418). TensorFlow
+        # avoids it only if there are fewer cards than logical GPUs, hidden cards included.
+        share_cards = len(gpus) > len(tf.config.get_visible_devices("GPU"))
+        reduction = tf.distribute.ReductionToOneDevice() if share_cards else None
+        return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
     if name == "multiworker":
         with cluster.bounded_wait(cluster.read(), SECONDS_TO_MEET):
             made = tf.distribute.MultiWorkerMirroredStrategy()

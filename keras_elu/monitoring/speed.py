@@ -1,27 +1,38 @@
 """The use of a device: operations in a step, the device's peak, and its memory."""
 
 import math
+import re
 import resource
 import sys
 
 import keras
 import tensorflow as tf
 
-# Peak floating-point operations per second of dense matrix products, from the vendors' data sheets:
-# in float32 as TensorFlow computes it (TF32 if the device has it), and in half precision. The first
-# key that is a part of the device's name counts.
+# Peak floating-point operations per second of dense matrix products: in float32 as TensorFlow
+# computes it (TF32 if the device has it), and in half precision with sums in float32. The first key
+# that stands in the device's name, between other words, counts. docs/gpus.md names the sources.
 _PEAKS = {
+    "GB200": (1250e12, 2500e12),
+    "B200": (1100e12, 2250e12),
+    "GH200": (494.7e12, 989.4e12),
+    "H200 NVL": (417.5e12, 835.5e12),
     "H200": (494.7e12, 989.4e12),
     "H100 PCIe": (378e12, 756e12),
-    "H100 NVL": (417.5e12, 835e12),
+    "H100 NVL": (417.5e12, 835.5e12),
     "H100": (494.7e12, 989.4e12),
     "A100": (156e12, 312e12),
     "A10G": (35e12, 70e12),
     "A10": (62.5e12, 125e12),
     "L40S": (183e12, 362e12),
+    "L40": (90.5e12, 181e12),
     "L4": (60e12, 121e12),
     "V100": (15.7e12, 125e12),
     "T4": (8.1e12, 65e12),
+    "RTX 6000 Ada": (182.1e12, 364.2e12),
+    "RTX A6000": (77.4e12, 154.8e12),
+    "RTX 5090": (104.8e12, 209.5e12),
+    "RTX 4090": (82.6e12, 165.2e12),
+    "RTX 3090": (35.6e12, 71e12),
 }
 
 
@@ -36,7 +47,14 @@ def peak(device: str, precision: str) -> float | None:
     True
     """
     half = precision != "float32"
-    return next((peaks[half] for name, peaks in _PEAKS.items() if name in device), None)
+    return next(
+        (
+            peaks[half]
+            for name, peaks in _PEAKS.items()
+            if re.search(rf"\b{name}\b(?! D\b| Laptop)", device)
+        ),
+        None,
+    )
 
 
 def device_peak(precision: str) -> float | None:

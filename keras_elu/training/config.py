@@ -76,7 +76,7 @@ class Config:
     mirrored: all GPUs, or all logical CPU devices if there is no GPU.
     multiworker: the devices of all workers in TF_CONFIG, which keras_elu.launch sets up."""
     virtual_devices: _OptionalInt = setting(None, may_change=True, between=(1, 1024))
-    """Number of logical devices to split the CPU into. None: one."""
+    """Number of logical devices to split every GPU into, or the CPU if there is none. None: one."""
     jit_compile: Literal["auto", "on", "off"] = setting("auto", may_change=True)
     """Whether XLA compiles the training step.
     auto: only where it is faster.

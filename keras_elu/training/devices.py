@@ -1,5 +1,8 @@
 """Settings that precede the start of TensorFlow, and the strategy of the process."""
 
+import os
+import subprocess
+
 import keras
 import tensorflow as tf
 
@@ -8,7 +11,7 @@ from keras_elu.training.config import Config
 
 
 def set_up(config: Config) -> tf.distribute.Strategy:
-    """Splits the CPU, sets the seed and the precision, and returns the strategy.
+    """Splits the devices, sets the seed and the precision, and returns the strategy.
 
     Raises:
         ValueError: With one sentence, if the configuration does not fit the devices.
@@ -20,7 +23,7 @@ def set_up(config: Config) -> tf.distribute.Strategy:
         )
     cluster.warn_if_unused(config.strategy)
     if config.virtual_devices is not None:
-        _split_cpu(config.virtual_devices)
+        _split(config.virtual_devices)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     made = strategies.strategy(config.strategy)
@@ -38,15 +41,38 @@ def is_chief(config: Config) -> bool:
     return config.strategy != "multiworker" or cluster.read().chief
 
 
-def _split_cpu(count: int) -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
+def _split(count: int) -> None:
+    """Splits every GPU, or the CPU if there is none, into logical devices."""
+    gpus = tf.config.get_visible_devices("GPU")
+    kind = "GPU" if gpus else "CPU"
+    limit = _memory_limit(count) if gpus and count > 1 else None
+    parts = [tf.config.LogicalDeviceConfiguration(limit)] * count
     try:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * count
-        )
+        for device in gpus or tf.config.list_physical_devices("CPU")[:1]:
+            if kind == "CPU" or count > 1:  # one logical GPU needs no limit
+                tf.config.set_logical_device_configuration(device, parts)
     except RuntimeError as error:  # TensorFlow has started, so its devices are fixed
-        if len(tf.config.list_logical_devices("CPU")) != count:
+        if len(tf.config.list_logical_devices(kind)) != count * max(1, len(gpus)):
             raise ValueError(
                 f"--virtual_devices {count} comes too late: TensorFlow has already started in this "
                 "process."
             ) from error
+
+
+def _memory_limit(count: int) -> int:
+    """Returns the MiB for each part of a GPU, which TensorFlow requires.
+
+    A fifth of the free memory is left to CUDA, cuDNN and the compiled programs.
+    """
+    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        command.append(f"--id={visible}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        free = min(map(int, done.stdout.split()))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ValueError(
+            f"--virtual_devices {count} cannot split the GPU, as nvidia-smi does not tell how much "
+            "memory it has: leave the flag out."
+        ) from error
+    return int(0.8 * free / count)

@@ -31,6 +31,15 @@ def test_a_model_without_kernels_has_no_operations():
         ("NVIDIA A10", "float32", 62.5e12),
         ("NVIDIA L40S", "float32", 183e12),
         ("Tesla T4", "float32", 8.1e12),
+        ("NVIDIA L40", "mixed_bfloat16", 181e12),
+        ("NVIDIA L4", "mixed_bfloat16", 121e12),
+        ("Tesla V100-SXM2-16GB", "mixed_float16", 125e12),
+        ("NVIDIA H200", "mixed_bfloat16", 989.4e12),
+        ("NVIDIA B200", "mixed_bfloat16", 2250e12),
+        ("NVIDIA GeForce RTX 4090", "mixed_bfloat16", 165.2e12),
+        ("NVIDIA RTX 6000 Ada Generation", "float32", 182.1e12),
+        ("NVIDIA RTX A1000", "float32", None),  # which is neither A100 nor A10
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "float32", None),  # a smaller chip
         ("a card of next year", "float32", None),
         ("", "float32", None),
     ],

@@ -31,3 +31,47 @@ def test_a_batch_that_leaves_a_replica_without_images_is_refused():
     with pytest.raises(ValueError, match="--batch_size 1 leaves some of the 2 replicas"):
         devices.set_up(config(strategy="mirrored", batch_size=1))
     devices.set_up(config(strategy="mirrored", batch_size=3))
+
+
+FREE = """#!/bin/sh
+echo "$*" > "$0.asked"
+printf '24000\\n16000\\n'
+"""
+
+
+@pytest.fixture
+def split(monkeypatch, tmp_path):
+    """The devices that `--virtual_devices` splits on a machine with two GPUs, and their parts."""
+    made = {}
+    monkeypatch.setattr(devices.tf.config, "get_visible_devices", lambda kind: ["first", "second"])
+    monkeypatch.setattr(
+        devices.tf.config,
+        "set_logical_device_configuration",
+        lambda gpu, parts: made.update({gpu: parts}),
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    (tmp_path / "nvidia-smi").write_text(FREE)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    return made
+
+
+def test_every_gpu_is_split_into_parts_that_fit_into_the_free_memory(split, tmp_path):
+    devices._split(2)
+    assert list(split) == ["first", "second"]
+    for parts in split.values():
+        assert [part.memory_limit for part in parts] == [6400, 6400]  # 80% of the least, halved
+    assert "--id=4,7" in (tmp_path / "nvidia-smi.asked").read_text()
+
+
+def test_a_gpu_that_is_not_split_has_no_limit(split):
+    devices._split(1)
+    assert not split
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\necho '[N/A]'\n"])
+def test_a_gpu_of_unknown_memory_is_not_split(split, text, tmp_path):
+    (tmp_path / "nvidia-smi").write_text(text)
+    with pytest.raises(ValueError, match=r"^--virtual_devices 2 cannot split .* out\.$"):
+        devices._split(2)
+    assert not split
