@@ -7,7 +7,6 @@ float64, as is the network itself unless a docstring says otherwise.
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), section 2.
 """
 
-from keras_elu.diagnostics.saturation import Activity, activations, activity, numbers, observer
 from keras_elu.diagnostics.callback import Diagnostics
 from keras_elu.diagnostics.fisher import (
     FisherBlocks,
@@ -16,6 +15,7 @@ from keras_elu.diagnostics.fisher import (
     fisher_blocks,
     sample_labels,
 )
+from keras_elu.diagnostics.saturation import Activity, activations, activity, numbers, observer
 from keras_elu.diagnostics.units import (
     Correction,
     bias_shift,

@@ -59,10 +59,12 @@ class Diagnostics(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         model, x = self.model, self._x
         seen = saturation.activity(model, x).values()
-        logs["median_activation"] = float(np.median(_joined(units.unit_means(model, x))))
+        outputs = units.outputs(model, x)
+        means = {name: rows.mean(axis=0) for name, rows in outputs.items()}
+        logs["median_activation"] = float(np.median(_joined(means)))
         logs["saturated_share"] = float(np.mean([layer.saturated for layer in seen]))
         if self._record is not None:
-            logs["median_variance"] = self._variance(epoch)
+            logs["median_variance"] = self._variance(epoch, outputs)
         if self._labels is not None:
             rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
             shift = _joined(units.bias_shift(model, x, self._labels, rate))
@@ -72,10 +74,11 @@ class Diagnostics(keras.callbacks.Callback):
             for field, values in vars(found).items():
                 logs[f"{name}/{field}"] = float(np.nanmedian(values))
 
-    def _variance(self, epoch: int) -> float:
+    def _variance(self, epoch: int, outputs: dict[str, np.ndarray]) -> float:
         """Writes the medians of an epoch, and returns their variance over the epochs so far."""
         self._record.mkdir(parents=True, exist_ok=True)
-        np.savez(self._path(epoch), **units.unit_medians(self.model, self._x))
+        medians = {name: np.median(rows, axis=0) for name, rows in outputs.items()}
+        np.savez(self._path(epoch), **medians)
         # A resumed training writes again, with the same values, what followed its checkpoint.
         held = []
         for earlier in range(epoch + 1):

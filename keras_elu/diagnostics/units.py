@@ -27,7 +27,7 @@ def unit_means(model: keras.Model, x) -> dict[str, np.ndarray]:
     >>> unit_means(model, np.array([[-3.0, 1.0], [5.0, 2.0]]))["relu"].tolist()
     [2.5, 1.5]
     """
-    return {name: rows.mean(axis=0) for name, rows in _outputs(model, x).items()}
+    return {name: rows.mean(axis=0) for name, rows in outputs(model, x).items()}
 
 
 def unit_medians(model: keras.Model, x) -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def unit_medians(model: keras.Model, x) -> dict[str, np.ndarray]:
         model: As for `unit_means`.
         x: As for `unit_means`.
     """
-    return {name: np.median(rows, axis=0) for name, rows in _outputs(model, x).items()}
+    return {name: np.median(rows, axis=0) for name, rows in outputs(model, x).items()}
 
 
 def variance_over_epochs(medians: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -138,14 +138,14 @@ def bias_shift(model: keras.Model, x, labels, learning_rate: float) -> dict[str,
     return {name: after[name] - before[name] for name in after}
 
 
-def _outputs(model, x) -> dict[str, np.ndarray]:
+def outputs(model, x) -> dict[str, np.ndarray]:
     """Returns the outputs of each activation layer, of shape `(examples, units)`."""
     with double.precision():
         copy = double.copied(model)
         _, seen = saturation.observer(copy)(x, training=False)
-        outputs = [keras.ops.convert_to_numpy(output) for _, output in seen]
+        found = [keras.ops.convert_to_numpy(output) for _, output in seen]
     names = [layer.name for layer in saturation.activations(copy)]
-    return {n: y.reshape(-1, y.shape[-1]) for n, y in zip(names, outputs, strict=True)}
+    return {n: y.reshape(-1, y.shape[-1]) for n, y in zip(names, found, strict=True)}
 
 
 def _joined(weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
