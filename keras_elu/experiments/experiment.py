@@ -1,6 +1,7 @@
 """What an experiment is: runs that differ in arm, case and seed, and the numbers compared."""
 
 import dataclasses
+import pathlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -108,7 +109,7 @@ class Planned:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return "-".join(filter(None, [self.arm, self.case, str(self.seed)]))
+        return pathlib.PurePath(self.config.run_dir).name
 
 
 def plan(experiment: Experiment, flags: Sequence[str], folder: str) -> list[Planned]:
@@ -123,24 +124,22 @@ def plan(experiment: Experiment, flags: Sequence[str], folder: str) -> list[Plan
     Raises:
         ValueError: With one sentence, if a flag is wrong.
     """
-    return list(_plan(experiment, flags, folder))
+    given = [f"--{name}={value}" for name, value in experiment.flags.items()]
+    common = command_line.parse(experiment.recipe, [*given, *flags])
+    return list(_plan(experiment, common, folder))
 
 
-def _plan(experiment, flags, folder) -> Iterator[Planned]:
+def _plan(experiment: Experiment, common: training.Config, folder: str) -> Iterator[Planned]:
     for seed in experiment.seeds:
         for case, of_case in experiment.cases.items():
             for name, arm in experiment.arms.items():
                 recipe = _variant(experiment.recipe, name, arm)
-                own = {**of_case, **arm.flags, "seed": seed}
-                given = [*_as_flags(experiment.flags), *flags, *_as_flags(own)]
-                config = resolve(recipe, command_line.parse(recipe, given))
-                run = Planned(arm=name, case=case, seed=seed, recipe=recipe, config=config)
-                place = {"run_dir": f"{folder}/{experiment.name}/{run.name}"}
-                yield dataclasses.replace(run, config=dataclasses.replace(config, **place))
-
-
-def _as_flags(values: Mapping[str, Any]) -> list[str]:
-    return [f"--{name}={value}" for name, value in values.items()]
+                run = "-".join(filter(None, [name, case, str(seed)]))
+                place = {"seed": seed, "run_dir": f"{folder}/{experiment.name}/{run}"}
+                config = dataclasses.replace(common, **of_case, **arm.flags, **place)
+                yield Planned(
+                    arm=name, case=case, seed=seed, recipe=recipe, config=resolve(recipe, config)
+                )
 
 
 def _variant(recipe: types.ModuleType, name: str, arm: Arm) -> types.ModuleType:

@@ -5,6 +5,7 @@ import keras
 from keras_elu import models
 from keras_elu.experiments import measures
 from keras_elu.experiments.experiment import Arm, Experiment, Ordering, Panel
+from keras_elu.models import units
 from keras_elu.recipes import autoencoder, cifar, imagenet, mnist
 
 _ELU, _SHIFTED, _LEAKY, _RELU = "elu", "shifted_relu", "leaky_relu", "relu"
@@ -14,12 +15,13 @@ _BY_NAME = {name: Arm({"activation": name}) for name in _FOUR}
 
 def _five_by_256(config, dataset, activation):
     """The network of the appendix: 5 layers of 256 units."""
-    x = inputs = keras.Input(dataset.image_shape)
-    x = keras.layers.Flatten()(x)
+    net = units.Units(activation, batch_norm=False, kernel_initializer="he_uniform")
+    x = inputs = keras.Input(dataset.image_shape, name="images")
+    x = keras.layers.Flatten(name="flatten")(x)
     for _ in range(5):
-        x = activation()(keras.layers.Dense(256, kernel_initializer="he_uniform")(x))
-    logits = keras.layers.Dense(dataset.classes, kernel_initializer="he_uniform", dtype="float32")
-    return keras.Model(inputs, logits(x), name="mnist_5x256")
+        x = net.activate(net.dense(x, 256))
+    logits = net.dense(x, dataset.classes, name="logits", dtype=units.logits_dtype())
+    return keras.Model(inputs, logits, name="mnist_5x256")
 
 
 def _cifar_11_batch_norm(config, dataset, activation):
