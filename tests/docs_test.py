@@ -154,6 +154,7 @@ def test_a_command_is_accepted(page, words, checkout, parsing_only, monkeypatch)
         ["tuning/mnist.py", "--max_trials", "many"],
         ["-m", "keras_elu.audit", "trainers/mnist.py", "--strategy", "magic"],
         ["-m", "keras_elu.doctor", "trainers/mnist.py", "--no_such_flag"],
+        ["-m", "keras_elu.experiments", "mnist", "--no_such_flag"],
         ["-m", "keras_elu.launch", "trainers/mnist.py"],
         ["-m", "keras_elu.prepare", "SOURCE", "DATA_DIR", "--no_such_flag"],
         ["-m", "keras_elu.report", "--no_such_flag"],
@@ -174,7 +175,7 @@ def test_every_flag_in_the_prose_is_one(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     for words in (
         *(["trainers/imagenet_resnet.py"], ["tuning/mnist.py"], ["-m", "keras_elu.prepare"]),
-        *(["-m", "keras_elu.launch"], ["-m", "keras_elu.report"]),
+        *(["-m", "keras_elu.experiments"], ["-m", "keras_elu.launch"], ["-m", "keras_elu.report"]),
     ):
         with pytest.raises(SystemExit):
             execute([*words, "--help"], monkeypatch)

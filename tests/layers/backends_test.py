@@ -9,7 +9,8 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
 NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
-FILES = [TESTS / "diagnostics_test.py", *(TESTS / "layers" / f"{name}_test.py" for name in NAMES)]
+FOLDERS = {"diagnostics": ("fisher", "saturation", "units"), "layers": NAMES}
+FILES = [TESTS / room / f"{name}_test.py" for room, names in FOLDERS.items() for name in names]
 
 
 @pytest.mark.tensorflow
