@@ -8,7 +8,7 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
-NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
+NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric", "peers")
 FILES = [TESTS / "diagnostics_test.py", *(TESTS / "layers" / f"{name}_test.py" for name in NAMES)]
 
 
