@@ -130,9 +130,8 @@ class FractionalMaxPooling2D(keras.layers.Layer):
         for axis, ((n, m), u) in enumerate(zip(self._sides, offsets, strict=True), start=1):
             first = self._starts(n, m, u)
             rows = [keras.ops.take(x, first + k, axis=axis) for k in range(self.size)]
-            x = rows[0]
-            for row in rows[1:]:
-                x = keras.ops.maximum(x, row)
+            # Not keras.ops.maximum, which turns float64 into float32 on PyTorch.
+            x = keras.ops.max(keras.ops.stack(rows), axis=0)
         return x
 
     def _starts(self, n, m, u):

@@ -33,7 +33,18 @@ def multiply_accumulates(model: keras.Model) -> int:
     216320
     """
     total = 0
+    # Those of a sequential model have no nodes: it calls each once.
+    calls = {
+        c["name"]: len(c["inbound_nodes"])
+        for c in model.get_config()["layers"]
+        if "inbound_nodes" in c
+    }
     for layer in model.layers:
+        if calls.get(layer.name, 1) > 1 and layer.weights:
+            raise ValueError(
+                f"The layer {layer.name!r} is called {calls[layer.name]} times: count a model that "
+                "calls each of its layers once."
+            )
         if isinstance(layer, keras.Model):
             total += multiply_accumulates(layer)
         elif isinstance(layer, (*_DENSE, *_CONVOLUTIONS)):
@@ -69,13 +80,7 @@ def pflop(model: keras.Model, examples: float) -> float:
 
 def _positions(layer) -> int:
     """How often a kernel is applied to an example."""
-    try:
-        sides = layer.output.shape[1:-1]
-    except AttributeError:
-        raise ValueError(
-            f"The layer {layer.name!r} is called several times: count a model that calls each of "
-            "its layers once."
-        ) from None
+    sides = layer.output.shape[1:-1]
     if None in sides:
         raise ValueError(
             f"The output of {layer.name!r} has the shape {tuple(layer.output.shape)}: build the "

@@ -251,7 +251,7 @@ NETWORKS = {
 
 
 def table() -> str:
-    """Returns the networks with their parameters and the arithmetic of their training, as paragraphs."""
+    """Returns the networks with their parameters and the cost of their training, as paragraphs."""
     lines = []
     for name, network in NETWORKS.items():
         sizes = [network.for_classes(classes) for classes in (10, 100)]
