@@ -47,9 +47,22 @@ class ScaledSGD(keras.optimizers.SGD):
                 f"The pattern {error.pattern!r} is no regular expression ({error.msg})."
             ) from None
 
-    def update_step(self, gradient, variable, learning_rate):
+    def build(self, variables):
+        super().build(variables)
+        self._factors = [self._factor(variable) for variable in variables]
+
+    def apply(self, grads, trainable_variables=None):
+        # The update is linear in the gradient: a factor on it is one on the learning rate.
+        factors = self._factors if self.built else map(self._factor, trainable_variables)
+        grads = [
+            grad if grad is None or factor == 1 else factor * grad
+            for grad, factor in zip(grads, factors, strict=True)
+        ]
+        return super().apply(grads, trainable_variables)
+
+    def _factor(self, variable) -> float:
         found = (factor for pattern, factor in self._patterns if pattern.search(variable.path))
-        super().update_step(gradient, variable, learning_rate * next(found, 1.0))
+        return next(found, 1.0)
 
     def get_config(self):
         return {**super().get_config(), "multipliers": self.multipliers}

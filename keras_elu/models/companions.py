@@ -33,6 +33,8 @@ class Companions(keras.layers.Layer):
         ValueError: If `weight` is neither a positive number nor a schedule.
     """
 
+    training_only = True  # a saved model need not have it
+
     def __init__(self, weight: Weight, weight_decay: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         if isinstance(weight, dict):

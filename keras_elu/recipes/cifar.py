@@ -88,6 +88,11 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     arguments = dict(network.arguments)
     if (activation := training.activation(config, steps)) is not None:
         arguments["activation"] = activation
+    elif config.alpha != Config.alpha or config.alpha_schedule != Config.alpha_schedule:
+        raise ValueError(
+            f"The activation of {config.network} has no alpha: give --activation elu, or leave out "
+            "--alpha and --alpha_schedule."
+        )
     if network.make is models.deeply_supervised:
         arguments["companions"] = cifar_networks.companions(steps)
     shape = dataset.image_shape
