@@ -1,8 +1,8 @@
 """The networks of the paper's table for small images: its own, and those it is compared with.
 
 Each network has the preprocessing, augmentation, optimizer, schedule and weight decay that it was
-published with. By default, images are contrast-normalised and whitened (GCN and ZCA), padded,
-cropped and flipped.
+published with. Those of the paper take images that are contrast-normalised and whitened (GCN and
+ZCA), padded, cropped and flipped.
 
 Reference: Clevert et al., 2016 (https://arxiv.org/abs/1511.07289), sections 4.2 and 4.3.
 """
