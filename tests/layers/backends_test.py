@@ -8,16 +8,23 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
-NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric", "peers")
+NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
 FILES = [TESTS / "diagnostics_test.py", *(TESTS / "layers" / f"{name}_test.py" for name in NAMES)]
+
+
+PEERS = [TESTS / "layers" / "peers_test.py"]
 
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_layers_pass_their_tests_on(backend):
+@pytest.mark.parametrize(
+    "files",
+    [pytest.param(FILES, id="own"), pytest.param(PEERS, id="peers", marks=pytest.mark.slow)],
+)
+def test_the_layers_pass_their_tests_on(backend, files):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [*command, *map(str, FILES)],
+        [*command, *map(str, files)],
         cwd=TESTS.parent,
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,

@@ -131,7 +131,9 @@ def numbers(shape):
     return (values / values.mean() - 1.02).reshape(shape)
 
 
-@pytest.mark.parametrize("jit_compile", [False, *[True] * TENSORFLOW])
+@pytest.mark.parametrize(
+    "jit_compile", [False, *[pytest.param(True, marks=pytest.mark.slow)] * TENSORFLOW]
+)
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_the_formula(name, jit_compile):
     make, formula, shape = CASES[name]
@@ -155,6 +157,7 @@ def test_the_output_shape_is_known_before_and_a_copy_gives_the_same(name, tmp_pa
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (model(x), loaded(x))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", *["float64"] * (not JAX)])
 @pytest.mark.parametrize("name", [name for name in CASES if name != "highway"])
 def test_the_data_type_passes_through(name, policy):

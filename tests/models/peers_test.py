@@ -399,7 +399,8 @@ def test_logits_have_the_dtype_of_the_variables(name, policy):
         assert np.isfinite(outputs).all()
 
 
-@pytest.mark.parametrize("name", light(FACTORIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FACTORIES)
 def test_xla_gives_the_same(name):
     model = build(name, kernel_initializer="he_normal", activation="elu")
     x = tf.constant(images(name))
