@@ -31,6 +31,7 @@ from keras_elu.training.run import Run, prepare_run, prepare_script
 
 STEPS = 8
 _ROWS = 16  # of the batch for a random layer, and sides of images without a fixed size
+_DRAWS = 4  # of a random layer that has few outcomes, as the regions of a pooling
 _ONE = "one replica: nothing to compare"
 
 # The tolerance for rounding, in units of the data type of the computations. With the same pieces
@@ -320,7 +321,8 @@ def _random(model, strategy) -> Check:
 def _differs(layer, model, strategy) -> bool:
     """Whether a layer maps the same rows to different outputs on every replica.
 
-    A model of this layer alone trains for one step, of the same kind as the model's own.
+    A model of this layer alone trains for a step, of the same kind as the model's own, and for
+    another one if the outputs are equal, as they may be by chance.
     """
     replicas = strategy.num_replicas_in_sync
     kind = DistributedModel if isinstance(model, DistributedModel) else keras.Model
@@ -341,9 +343,12 @@ def _differs(layer, model, strategy) -> bool:
         inputs.append(np.concatenate([rows.astype(x.dtype)] * replicas))
     batch = inputs if len(inputs) > 1 else inputs[0]
     labels = np.zeros(_ROWS * replicas)
-    alone.fit(batch, labels, batch_size=len(labels), shuffle=False, verbose=0)
-    (copies,) = Copies(strategy, [seen.outputs]).read()
-    return len({copy.tobytes() for copy in copies}) == replicas
+    for _ in range(_DRAWS):
+        alone.fit(batch, labels, batch_size=len(labels), shuffle=False, verbose=0)
+        (copies,) = Copies(strategy, [seen.outputs]).read()
+        if len({copy.tobytes() for copy in copies}) == replicas:
+            return True
+    return False
 
 
 class _Seen(keras.metrics.Metric):

@@ -174,8 +174,9 @@ def test_every_flag_in_the_prose_is_one(capsys, monkeypatch):
     assert {"strategy", "config", "resize", "space", "recover"} <= told
     monkeypatch.chdir(ROOT)
     for words in (
-        *(["trainers/imagenet_resnet.py"], ["tuning/mnist.py"], ["-m", "keras_elu.prepare"]),
-        *(["-m", "keras_elu.experiments"], ["-m", "keras_elu.launch"], ["-m", "keras_elu.report"]),
+        *(["trainers/imagenet_resnet.py"], ["trainers/cifar.py"], ["tuning/mnist.py"]),
+        *(["-m", "keras_elu.prepare"], ["-m", "keras_elu.experiments"]),
+        *(["-m", "keras_elu.launch"], ["-m", "keras_elu.report"]),
     ):
         with pytest.raises(SystemExit):
             execute([*words, "--help"], monkeypatch)

@@ -25,30 +25,43 @@ class Units:
         kernel_initializer: Any Keras initializer. None keeps the second moment of the inputs of the
             activations at one.
         weight_decay: The multiple of each kernel that is added to its gradient.
+        original: The activation for which layers may `start` with weights of their own, if there is
+            no `kernel_initializer`.
     """
 
-    def __init__(self, activation, *, batch_norm, kernel_initializer, weight_decay=0.0):
+    def __init__(
+        self,
+        activation,
+        *,
+        kernel_initializer,
+        batch_norm=False,
+        weight_decay=0.0,
+        original=None,
+    ):
         if not is_number(weight_decay, numbers.Real) or not 0 <= weight_decay < math.inf:
             raise ValueError(f"weight_decay={weight_decay!r}: give a finite number, 0 or larger.")
         self._make_activation = layers.get(activation)
         self._example()
         self.batch_norm = batch_norm
         self._kernel_initializer = kernel_initializer
+        self._is_original = original is not None and activation == original
         self._scale = None
         self._weight_decay = weight_decay
         self._count = collections.Counter()
 
-    def conv(self, x, filters: int, size: int, strides: int = 1, **kwargs):
+    def conv(self, x, filters: int, size: int, strides: int = 1, padding: str = "same", **kwargs):
         return keras.layers.Conv2D(
-            filters, size, strides, padding="same", **self._weights("conv", kwargs)
+            filters, size, strides, padding=padding, **self._weights("conv", kwargs)
         )(x)
 
     def dense(self, x, units: int, **kwargs):
         return keras.layers.Dense(units, **self._weights("dense", kwargs))(x)
 
-    def activation(self, x):
+    def activation(self, x, dtype: str | None = None):
         layer = self._make_activation()
         layer.name = self.name("activation")
+        if dtype is not None:
+            layer.dtype_policy = keras.DTypePolicy(dtype)
         return layer(x)
 
     def normalization(self, x, **kwargs):
@@ -59,9 +72,15 @@ class Units:
         x = self.activation(x)
         return self.normalization(x) if self.batch_norm else x
 
-    def pool(self, x, size: int | Sequence[int] = 2, strides: int | None = None):
+    def pool(
+        self,
+        x,
+        size: int | Sequence[int] = 2,
+        strides: int | None = None,
+        kind=keras.layers.MaxPooling2D,
+    ):
         # "same" also pools an odd last row, and keeps a map of one pixel.
-        return keras.layers.MaxPooling2D(size, strides, padding="same", name=self.name("pool"))(x)
+        return kind(size, strides, padding="same", name=self.name("pool"))(x)
 
     def dropout(self, x, rate: float):
         return keras.layers.Dropout(rate, name=self.name("dropout"))(x) if rate else x
@@ -71,21 +90,32 @@ class Units:
         return f"{kind}_{self._count[kind]}"
 
     def _weights(self, kind, kwargs) -> dict[str, Any]:
+        """The arguments of a layer.
+
+        Of these, `start` is the standard deviation or the initializer of the kernel in the source,
+        `inputs` the standard deviation of the layer's inputs, and `decay` a factor on the weight
+        decay.
+        """
+        start, inputs = kwargs.pop("start", None), kwargs.pop("inputs", 1.0)
+        decay = kwargs.pop("decay", 1.0) * self._weight_decay
+        if start is None or not self._is_original or self._kernel_initializer is not None:
+            start = self._initializer(inputs)
+        elif isinstance(start, float):
+            start = keras.initializers.RandomNormal(stddev=start)
         defaults = {
             "name": kwargs.get("name") or self.name(kind),
-            "kernel_initializer": self._initializer(),
+            "kernel_initializer": start,
             # The gradient of r w^2 is 2 r w.
-            "kernel_regularizer": keras.regularizers.L2(self._weight_decay / 2)
-            if self._weight_decay
-            else None,
+            "kernel_regularizer": keras.regularizers.L2(decay / 2) if decay else None,
         }
         return defaults | kwargs
 
-    def _initializer(self):
+    def _initializer(self, inputs):
         if self._kernel_initializer is None:
             if self._scale is None:
                 self._scale = 1 / second_moment(self._make_activation)
-            return keras.initializers.VarianceScaling(self._scale, "fan_in", "truncated_normal")
+            scale = self._scale / inputs**2
+            return keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal")
         initializer = keras.initializers.get(self._kernel_initializer)
         if not isinstance(initializer, keras.initializers.Initializer):
             return initializer
@@ -103,6 +133,11 @@ class Units:
                 f"The activation function returned {example!r}: it must return a Keras layer."
             )
         return example
+
+
+def xavier() -> keras.initializers.Initializer:
+    """Caffe's initializer of that name: uniform, with a variance of 1 / fan-in."""
+    return keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
 
 
 def logits_dtype() -> str:
@@ -147,8 +182,13 @@ def second_moment(activation) -> float:
     return moment
 
 
-def image_input(shape: Sequence[int | None]):
-    """An input for images, checked here because Keras would only fail deep inside a layer."""
+def image_input(shape: Sequence[int | None], *, fixed: bool = False):
+    """An input for images, checked here because Keras would only fail deep inside a layer.
+
+    Args:
+        shape: Height, width and channels.
+        fixed: Whether height and width must be numbers.
+    """
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             "These networks put the channels last: call "
@@ -157,11 +197,13 @@ def image_input(shape: Sequence[int | None]):
     if (
         not isinstance(shape, (list, tuple))
         or len(shape) != 3
-        or not all(is_positive(n) or (n is None and axis < 2) for axis, n in enumerate(shape))
+        or not all(
+            is_positive(n) or (n is None and axis < 2 and not fixed) for axis, n in enumerate(shape)
+        )
     ):
         raise ValueError(
-            f"input_shape={shape!r}: give (height, width, channels), positive whole numbers, or "
-            "None for a height or width that varies."
+            f"input_shape={shape!r}: give (height, width, channels), positive whole numbers"
+            + ("." if fixed else ", or None for a height or width that varies.")
         )
     return keras.Input(tuple(shape), name="images")
 

@@ -3,6 +3,8 @@
 `DEFAULTS` maps data sets to values for the fields of the Config that are None. Its first entry is
 the data set that the recipe was made for, and applies to all data sets that are not listed.
 `LEARNING_RATE_SCHEDULE` is the default of `--learning_rate_schedule`.
+`defaults(config, name)`, which is optional, returns further values for fields that are None or
+"auto".
 `build(config, dataset, steps)` returns the model and the arguments of its `compile`. Its schedules
 span `steps`.
 `self_contained(config, dataset, network)` returns the model to save, which takes pixels from 0 to

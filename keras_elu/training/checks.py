@@ -27,7 +27,8 @@ def check(config: Config) -> None:
         raise ValueError(f"--alpha must stay {allowed}, not become {config.alpha * most!r}.")
     if config.profile is not None:
         profiling.interval(config.profile)
-    from_config.activation(config, steps=_MANY_STEPS)()
+    if make := from_config.activation(config, steps=_MANY_STEPS):
+        make()
 
 
 def _violated(value: Any, between: tuple[float, float] | None = None) -> str | None:

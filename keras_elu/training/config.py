@@ -169,16 +169,21 @@ def resolve(recipe: types.ModuleType, config: AnyConfig) -> AnyConfig:
     if name == "auto":
         name = default_dataset(recipe)
         name = name if data.is_prepared(name, config.data_dir) else "digits"
-    defaults = recipe.DEFAULTS.get(name, recipe.DEFAULTS[default_dataset(recipe)])
-    missing = {key: value for key, value in defaults.items() if getattr(config, key) is None}
-    schedule = config.learning_rate_schedule or recipe.LEARNING_RATE_SCHEDULE
-    warmup = config.learning_rate_warmup
+    defaults = {
+        "learning_rate_schedule": recipe.LEARNING_RATE_SCHEDULE,
+        **recipe.DEFAULTS.get(name, recipe.DEFAULTS[default_dataset(recipe)]),
+    }
+    if hasattr(recipe, "defaults"):
+        defaults |= recipe.defaults(config, name)
+    given = {key: getattr(config, key) for key in defaults}
     config = dataclasses.replace(
         config,
         dataset=name,
-        learning_rate_schedule=schedule,
-        learning_rate_warmup=_WARMUP.get(schedule, 0.0) if warmup is None else warmup,
-        **missing,
+        **{key: value for key, value in defaults.items() if given[key] in (None, "auto")},
+    )
+    schedule, warmup = config.learning_rate_schedule, config.learning_rate_warmup
+    config = dataclasses.replace(
+        config, learning_rate_warmup=_WARMUP.get(schedule, 0.0) if warmup is None else warmup
     )
     _check_schedules(config)
     return config

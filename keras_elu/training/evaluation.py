@@ -158,7 +158,7 @@ def _difference(model: keras.Model, network: keras.Model) -> str | None:
     """Returns how a model differs from a network that should be within it, in words, or None."""
     held = {layer.name: layer for layer in model.layers}
     for layer in network.layers:
-        if isinstance(layer, keras.layers.InputLayer):
+        if isinstance(layer, keras.layers.InputLayer) or getattr(layer, "training_only", False):
             continue
         other = held.get(layer.name)
         if other is None:

@@ -12,13 +12,17 @@ _MOST_KNOTS = 100
 
 
 def learning_rate(
-    config: Config, steps: int
+    config: Config,
+    steps: int,
+    piecewise: Callable[[int], schedules.PiecewiseConstant] = schedules.elu_cifar_11,
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning rate, a number or a schedule.
 
     Args:
         config: A configuration completed by `resolve`.
         steps: Number of steps of the whole training, positive.
+        piecewise: Makes the schedule of that name from a number of steps. Its values are scaled to
+            start at the learning rate.
 
     Raises:
         ValueError: If there are more knots than steps.
@@ -35,10 +39,10 @@ def learning_rate(
     warmup = int(steps * config.learning_rate_warmup)
     match config.learning_rate_schedule:
         case "piecewise":
-            paper = schedules.elu_cifar_11(steps - warmup)
-            factor = peak / paper.values[0]
-            boundaries = [warmup + boundary for boundary in paper.boundaries]
-            values = [factor * rate for rate in paper.values]
+            published = piecewise(steps - warmup)
+            factor = peak / published.values[0]
+            boundaries = [warmup + boundary for boundary in published.boundaries]
+            values = [factor * rate for rate in published.values]
             return schedules.PiecewiseConstant(boundaries, values, warmup_steps=warmup)
         case "cosine":
             return schedules.Cosine(peak, steps, warmup_steps=warmup, end=peak * end)
@@ -116,8 +120,10 @@ def knots(config: Config, name: str) -> list[float]:
     return values
 
 
-def activation(config: Config, steps: int) -> Callable[[], keras.layers.Layer]:
+def activation(config: Config, steps: int) -> Callable[[], keras.layers.Layer] | None:
     """Returns a function that makes the activation of a hidden layer.
+
+    With "auto", in a recipe that has this default, returns None, for the network's own activation.
 
     Args:
         config: The configuration.
@@ -126,6 +132,8 @@ def activation(config: Config, steps: int) -> Callable[[], keras.layers.Layer]:
     Raises:
         ValueError: If the activation is unknown, or a flag for alpha does not apply to it.
     """
+    if config.activation == type(config).activation == "auto":
+        return None
     make = layers.get(config.activation)
     if config.activation == "elu":
         return functools.partial(make, alpha=alpha(config, steps))

@@ -97,8 +97,14 @@ def compiled(plain: keras.Model, arguments: dict[str, Any], config: Config) -> D
 
 
 def _self_contained(saved: keras.Model, trained: DistributedModel, arguments) -> keras.Model:
-    """Compiles the model to save, with the optimizer that trains, whose state is saved, too."""
-    saved.compile(**arguments | {"optimizer": trained.optimizer})
+    """Compiles the model to save, with the optimizer that trains, whose state is saved, too.
+
+    If layers are left out, the optimizer is a new one, since the state would not fit.
+    """
+    optimizer = trained.optimizer
+    if len(saved.trainable_variables) != len(trained.trainable_variables):
+        optimizer = type(optimizer).from_config(optimizer.get_config())
+    saved.compile(**arguments | {"optimizer": optimizer})
     return saved
 
 

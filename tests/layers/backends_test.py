@@ -13,12 +13,19 @@ FOLDERS = {"diagnostics": ("fisher", "saturation", "units"), "layers": NAMES}
 FILES = [TESTS / room / f"{name}_test.py" for room, names in FOLDERS.items() for name in names]
 
 
+PEERS = [TESTS / "layers" / "peers_test.py"]
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_the_layers_pass_their_tests_on(backend):
+@pytest.mark.parametrize(
+    "files",
+    [pytest.param(FILES, id="own"), pytest.param(PEERS, id="peers", marks=pytest.mark.slow)],
+)
+def test_the_layers_pass_their_tests_on(backend, files):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [*command, *map(str, FILES)],
+        [*command, *map(str, files)],
         cwd=TESTS.parent,
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,

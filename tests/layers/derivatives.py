@@ -15,6 +15,33 @@ def differentiate(function, x, jit_compile=False):
     return {"jax": _jax, "torch": _torch}[backend](function, x)
 
 
+def gradient(function, x, jit_compile=False):
+    """Returns `f(x)` and the gradient of its sum."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(jit_compile=jit_compile, autograph=False)
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = function(x)
+            return y, tape.gradient(y, x)
+
+        return tuple(tensor.numpy() for tensor in run(tf.constant(x)))
+    if backend == "jax":
+        import jax
+
+        y, pull_back = jax.vjp(function, x)
+        return tuple(np.asarray(tensor) for tensor in (y, pull_back(jax.numpy.ones_like(y))[0]))
+    import torch
+
+    t = torch.from_numpy(x).requires_grad_()
+    y = function(t)
+    (slope,) = torch.autograd.grad(y.sum(), t)
+    return y.detach().numpy(), slope.numpy()
+
+
 def _tensorflow(function, x, jit_compile):
     import tensorflow as tf
 

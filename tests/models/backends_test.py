@@ -40,7 +40,8 @@ def quick(shape, dtype=None):
     values = np.random.default_rng(0).normal(0, scale, shape)
     return keras.ops.convert_to_tensor(values, dtype)
 
-smaller = {{"width": 1 / 16, "kernel_initializer": quick}}
+quickly = {{"kernel_initializer": quick}}
+smaller = {{"width": 1 / 16, **quickly}}
 
 pool = models.SpatialPyramidPooling2D()
 image = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype("float32")
@@ -64,6 +65,13 @@ print(json.dumps({{
         outputs(models.elu_imagenet_15((None, None, 3), 10, **smaller), 2, 20, 33, 3),
         outputs(models.elu_resnet((8, 8, 3), depth=8, kernel_initializer=quick), 2, 8, 8, 3),
         outputs(models.elu_resnet_50((32, 32, 3), 10, kernel_initializer=quick), 2, 32, 32, 3),
+        outputs(models.alexnet_cifar((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.network_in_network((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.deeply_supervised((8, 8, 3), companions=1.0, **quickly), 2, 8, 8, 3),
+        outputs(models.maxout((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.all_cnn((9, 9, 3), kernel_initializer=quick), 2, 9, 9, 3),
+        outputs(models.highway((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
+        outputs(models.fractional_max_pooling((8, 8, 3), width=2, **quickly), 2, 8, 8, 3),
         outputs(models.replace_activations(small, layers.ShiftedReLU), 2, 8, 8, 3),
     ],
 }}))
@@ -77,6 +85,13 @@ SHAPES = [
     ["elu_imagenet_15", [2, 10]],
     ["elu_resnet_8", [2, 10]],
     ["elu_resnet_50", [2, 10]],
+    ["alexnet_cifar", [2, 10]],
+    ["network_in_network", [2, 10]],
+    ["deeply_supervised", [2, 10]],
+    ["maxout", [2, 10]],
+    ["all_cnn", [2, 10]],
+    ["highway", [2, 10]],
+    ["fractional_max_pooling", [2, 10]],
     ["small", [2, 6, 6, 4]],
 ]
 
