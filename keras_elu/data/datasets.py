@@ -25,9 +25,11 @@ class Dataset(abc.ABC):
         classes: Number of classes.
         image_shape: (height, width, channels); height and width are None where they vary.
         examples: Number of images by split: train, validation, test.
+        held_out: Whether its validation images differ from its test images.
         failure: Why its pipelines have failed; None if they have not.
     """
 
+    held_out = True
     failure: str | None = None
     divides = False  # whether the pipelines of a worker make its own rows alone
 

@@ -61,6 +61,7 @@ class Streamed(datasets.Dataset):
         examples = {split: info.num_examples for split, info in self._splits.items()}
         features = builder.info.features
         super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
+        self.held_out = splits["validation"] != splits["test"]
         self._mirror = mirror
         self._raw = not isinstance(features["image"], tfds.features.Image)
         self._readers = {}

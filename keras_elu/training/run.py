@@ -55,7 +55,7 @@ def prepare_run(
     steps_per_epoch = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
     _, validation, test = recipe.datasets(config, dataset)
     with strategy.scope(), _explained():
-        plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.epochs)
+        plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
         model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
         model.compile(
             **arguments,

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import types
+from collections.abc import Callable, Set
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ class RunFolder:
         recipe: The recipe's module.
         config: The complete configuration of the run.
         chief: Whether this process writes. One of several workers does; the others only read.
+        may_change: Keys in which the run in the folder may differ from `config`.
 
     Attributes:
         config: The content of config.json.
@@ -33,11 +35,18 @@ class RunFolder:
         ValueError: With one sentence, if the folder belongs to something else or is not writable.
     """
 
-    def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
+    def __init__(
+        self,
+        recipe: types.ModuleType,
+        config: Config,
+        chief: bool = True,
+        may_change: Set[str] = MAY_CHANGE,
+    ):
         name = recipe_name(recipe)
         self.config = {"recipe": name} | {
             key: value for key, value in dataclasses.asdict(config).items() if key not in PLACES
         }
+        self._may_change = may_change
         with usable("--run_dir"):
             self.path = (
                 _new(pathlib.Path("runs"), f"{name}-{config.dataset}")
@@ -65,7 +74,7 @@ class RunFolder:
             raise ValueError(
                 f"--run_dir {self.path} holds files, but not those of a run: name a new folder."
             ) from error
-        for key in sorted((held.keys() | self.config.keys()) - MAY_CHANGE):
+        for key in sorted((held.keys() | self.config.keys()) - self._may_change):
             if held.get(key) != self.config.get(key):
                 raise ValueError(
                     f"--run_dir {self.path} holds a run with another {key}, {held.get(key)!r} "
@@ -77,8 +86,11 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self) -> None:
+    def start(self, prepare: Callable[[], None] = lambda: None) -> None:
         """Makes the folder, locks it until the process ends, and writes config and environment.
+
+        Args:
+            prepare: Called once the folder is locked, before anything is written.
 
         Raises:
             ValueError: With one sentence, if the folder cannot be written, or another process has
@@ -90,6 +102,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
                 self._locked = lock(self.path / "lock", f"--run_dir {self.path}")
+            prepare()
             self._write("config.json", self.config)
             self._write("environment.json", environment.describe())
         except OSError as error:
@@ -105,10 +118,14 @@ class RunFolder:
         """
         if not self.chief:
             return
-        with aside(self.path / "model.keras") as path:
-            model.save(path)
+        self.write_model(model, "model.keras")
         self._write("result.json", result)
         (self.path / "lock").unlink(missing_ok=True)
+
+    def write_model(self, model: keras.Model, name: str) -> None:
+        """Writes a model to the folder."""
+        with aside(self.path / name) as path:
+            model.save(path)
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
         files.write_json(self.path / name, _finite(values))
