@@ -16,7 +16,7 @@ FLOORS = [
     {"monitoring"},
     {"training"},
     {"recipes"},
-    {"audit", "doctor", "launch", "report", "tuning"},
+    {"audit", "doctor", "export", "launch", "predict", "report", "tuning"},
     {"trainers", "benchmarks"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -13,7 +13,14 @@ from keras_elu import commands, data
 from keras_elu.distributed import cluster
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
-from keras_elu.training import command_line, devices, evaluation, extension, fitting
+from keras_elu.training import (
+    command_line,
+    devices,
+    evaluation,
+    extension,
+    fitting,
+    initial_weights,
+)
 from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Stopped
 from keras_elu.training.config import Config, default_dataset, resolve
@@ -67,9 +74,14 @@ def _train(
         if longer is not None:
             longer.check(run)
         callbacks = RunCallbacks(run, folder, stop)
+        taken = None
+        if config.initial_weights is not None and not callbacks.checkpoints.start:
+            taken = initial_weights.take(run.model, config.initial_weights)
         folder.start(lambda: longer and longer.move_results())
     if chief:
         _warn_of_digits(run, wanted)
+        if taken is not None:
+            print(taken, flush=True)
         if longer is not None:
             print(longer.describe(run, callbacks.checkpoints.epoch), flush=True)
     with stop.handled(), _failures_explained(run, chief):

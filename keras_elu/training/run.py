@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_elu import data
 from keras_elu.distributed.model import DistributedModel
-from keras_elu.training import command_line, devices
+from keras_elu.training import command_line, devices, initial_weights
 from keras_elu.training.config import Config, recipe_name
 
 
@@ -56,6 +56,7 @@ def prepare_run(
     _, validation, test = recipe.datasets(config, dataset)
     with strategy.scope(), _explained():
         plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
+        initial_weights.prepare(plain, arguments["optimizer"], config)
         model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
         model.compile(
             **arguments,
