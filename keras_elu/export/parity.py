@@ -1,6 +1,7 @@
 """Comparison of an exported file with the Keras model, on real images."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -76,7 +77,7 @@ def compare(
     False
     """
     starts = [0, *range(1, len(images), batch_size), len(images)]
-    batches = [images[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    batches = [images[a:b] for a, b in itertools.pairwise(starts)]
     logits, expected = (
         np.concatenate([np.asarray(function(batch), "float64") for batch in batches])
         for function in (run, reference)
