@@ -23,8 +23,10 @@
     How to train on the data sets of the paper, in words, by name.
 
 `Dataset`
-    `.name`, `.classes`; `.image_shape`: (height, width, channels), height and width None where
-    they vary; `.examples`: sizes by split, `{"train": ..., "validation": ..., "test": ...}`.
+    `.name`; `.class_names`, in the order of the labels, and `.classes`, their number;
+    `.image_shape`: (height, width, channels), height and width None where they vary; `.examples`:
+    sizes by split, `{"train": ..., "validation": ..., "test": ...}`. `.relabel(class_names)` makes
+    the labels those of a model with these classes, matching names.
     Where nothing is held out, "validation" is the data set's own validation split, or else the
     test split. For imagenet2012 and imagenette "test" is the published validation split.
 

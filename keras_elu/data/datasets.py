@@ -3,7 +3,9 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,7 @@ SPLITS = ("train", "validation", "test")
 PREPROCESSING = ("none", "scale", "whiten")
 AUGMENTATIONS = ("none", "crop", "resized_crop", "trivial")
 READ_AHEAD = 2  # batches
+_SHOWN = 5  # names of classes in a message
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -22,28 +25,73 @@ class Dataset(abc.ABC):
 
     Attributes:
         name: As it was asked for.
-        classes: Number of classes.
+        class_names: The name of each class, in the order of the labels.
         image_shape: (height, width, channels); height and width are None where they vary.
         examples: Number of images by split: train, validation, test.
         held_out: Whether its validation images differ from its test images.
+        crop: Side of the square in the centre of a picture that is evaluated, as a fraction of the
+            shorter side. None: the whole picture is.
         failure: Why its pipelines have failed; None if they have not.
     """
 
     held_out = True
+    crop: float | None = None
     failure: str | None = None
+    _places: list[int] | None = None  # of the classes among those of a model
     divides = False  # whether the pipelines of a worker make its own rows alone
 
     def __init__(
-        self, name: str, classes: int, image_shape: tuple[int | None, ...], examples: dict[str, int]
+        self,
+        name: str,
+        class_names: Sequence[str],
+        image_shape: tuple[int | None, ...],
+        examples: dict[str, int],
     ):
         self.name = name
-        self.classes = classes
+        self.class_names = tuple(class_names)
         self.image_shape = image_shape
         self.examples = examples
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{count:,} {split}" for split, count in self.examples.items())
         return f"<{self.name}: {self.classes} classes, images {self.image_shape}, {sizes}>"
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def describe(self, image_size: int | None = None) -> dict[str, Any]:
+        """Returns what a `keras_elu.models.Classifier` keeps: class names, image size and crop."""
+        size = self._size(image_size)
+        return {"class_names": self.class_names, "image_size": size, "crop": self.crop}
+
+    def relabel(self, class_names: Sequence[str]) -> None:
+        """Changes the labels to those of a model, matching classes by their names.
+
+        Args:
+            class_names: The model's classes, of which the data set may lack some.
+
+        Raises:
+            ValueError: If the data set has a class that the model lacks.
+        """
+        known, own = map(_normal, class_names), list(map(_normal, self.class_names))
+        places = {name: place for place, name in enumerate(known)}
+        if absent := [name for name in own if name not in places]:
+            raise ValueError(
+                f"The model has {len(class_names)} classes, {_listed(class_names)}, and "
+                f"{self.name} has {self.classes}, of which the model lacks {_listed(absent)}: use "
+                "a set with classes of the model."
+            )
+        places = [places[name] for name in own]
+        self._places = None if places == list(range(len(class_names))) else places
+        self.class_names = tuple(class_names)
+
+    def _labels(self, images, labels):
+        return images, labels if self._places is None else tf.gather(self._places, labels)
+
+    def _size(self, image_size: int | None) -> tuple[int, int]:
+        return self.image_shape[:2] if image_size is None else (image_size, image_size)
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of whole batches in the training split.
@@ -102,6 +150,8 @@ class Dataset(abc.ABC):
             begin, end = share(batch_size, worker)
             own = slice(min(begin, batch_size - 1), max(end, begin + 1))  # at least one
             made = self._training(options, mixing.pairs(own, batch_size) if mixing else own)
+            if self._places is not None:
+                made = made.map(self._labels)
             if one_hot:
                 made = made.map(self._one_hot)
             if mixing:
@@ -141,7 +191,8 @@ class Dataset(abc.ABC):
         self._check(image_size, preprocess)
 
         def finished(images, labels):
-            batch = self._one_hot(images, labels) if one_hot else (images, labels)
+            batch = self._labels(images, labels)
+            batch = self._one_hot(*batch) if one_hot else batch
             return scaled(*batch, preprocess)
 
         def make(worker):
@@ -265,6 +316,17 @@ def share(rows: int, worker: tuple[int, int]) -> tuple[int, int]:
     """Returns the rows of a batch that belong to a worker: the first, and the end."""
     number, workers = worker
     return rows * number // workers, rows * (number + 1) // workers
+
+
+def _normal(class_name: str) -> str:
+    """The name in one Unicode form: file systems and archives have several."""
+    return unicodedata.normalize("NFC", class_name)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A few names as text."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
 def at_least(name: str, value: int, least: int) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,7 @@ class InMemory(datasets.Dataset):
 
     Args:
         name: The name.
-        classes: Number of classes.
+        class_names: The name of each class.
         arrays: Images (N, height, width, channels), uint8, and labels (N,), by split.
         mirror: Whether an image and its mirror image belong to one class.
         cache_dir: Where the whitening is kept; None: nowhere.
@@ -23,14 +24,14 @@ class InMemory(datasets.Dataset):
     def __init__(
         self,
         name: str,
-        classes: int,
+        class_names: Sequence[str],
         arrays: dict[str, datasets.Arrays],
         *,
         mirror: bool = True,
         cache_dir: pathlib.Path | None = None,
     ):
         examples = {split: len(arrays[split][1]) for split in datasets.SPLITS}
-        super().__init__(name, classes, arrays["train"][0].shape[1:], examples)
+        super().__init__(name, class_names, arrays["train"][0].shape[1:], examples)
         self.held_out = arrays["validation"] is not arrays["test"]
         self._arrays = arrays
         self._mirror = mirror
@@ -69,7 +70,8 @@ class InMemory(datasets.Dataset):
         return indices.map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     @functools.cached_property
-    def _whitening(self) -> tuple[np.ndarray, np.ndarray]:
+    def whitening(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean and the matrix with which "whiten" whitens."""
         return preprocessing.fit_once(self._arrays["train"][0], self._cache_dir, self.name)
 
     def _tensors(self, split: str, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -80,7 +82,7 @@ class InMemory(datasets.Dataset):
     def _make_tensors(self, split: str, preprocess: str) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = self._arrays[split]
         if preprocess == "whiten":
-            images = preprocessing.whiten(images, *self._whitening)
+            images = preprocessing.whiten(images, *self.whitening)
         with tf.device("CPU:0"):  # where the pipeline runs
             return tf.constant(images), tf.constant(labels, tf.int32)
 
@@ -117,7 +119,8 @@ def synthetic(
         )
 
     train, test = arrays(examples), arrays(max(1, examples // 8))
-    return InMemory("synthetic", classes, {"train": train, "validation": test, "test": test})
+    splits = {"train": train, "validation": test, "test": test}
+    return InMemory("synthetic", list(map(str, range(classes))), splits)
 
 
 def resized(images: tf.Tensor, size: int | None) -> tf.Tensor:

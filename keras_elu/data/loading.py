@@ -104,7 +104,8 @@ def load(
             manual = None if manual_dir is None else fetching.folder(manual_dir)
             binary = manual and cifar.find(name, manual)
             if binary:
-                return _from_binary(name, binary, root, validation_examples)
+                names = builder.info.features["label"].names
+                return _from_binary(name, names, binary, root, validation_examples)
             if name == "digits":
                 fetching.prepare(builder, root, None)
             elif manual:
@@ -229,13 +230,12 @@ def _assert_classification(name: str, builder) -> None:
         )
 
 
-def _from_binary(name, folder, root, validation_examples) -> datasets.Dataset:
+def _from_binary(name, class_names, folder, root, validation_examples) -> datasets.Dataset:
     try:
         arrays = cifar.read(name, folder)
     except ValueError as error:
         raise fetching.NotFound(str(error)) from None
-    classes = 10 if name == "cifar10" else 100
-    return _in_memory(name, classes, arrays, root, validation_examples)
+    return _in_memory(name, class_names, arrays, root, validation_examples)
 
 
 def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
@@ -264,7 +264,7 @@ def _from_tfds(name, builder, root, validation_examples) -> datasets.Dataset:
     if None not in image.shape and count * math.prod(image.shape) <= MEMORY:
         arrays = {split: _arrays(builder, split) for split in set(used.values())}
         arrays = {split: arrays[of] for split, of in used.items()}
-        return _in_memory(name, label.num_classes, arrays, root, validation_examples)
+        return _in_memory(name, label.names, arrays, root, validation_examples)
     if not isinstance(image, tfds.features.Image) and None not in image.shape:
         raise ValueError(
             f"{name} is too large for memory, and its pixels are not stored as images; "
@@ -295,7 +295,7 @@ def _arrays(builder, split: str) -> datasets.Arrays:
     return images, labels
 
 
-def _in_memory(name, classes, arrays, root, validation_examples) -> datasets.Dataset:
+def _in_memory(name, class_names, arrays, root, validation_examples) -> datasets.Dataset:
     images, labels = arrays["train"]
     kept = _kept(name, len(labels), validation_examples)
     splits = {**arrays, "train": (images[:kept], labels[:kept])}
@@ -305,7 +305,7 @@ def _in_memory(name, classes, arrays, root, validation_examples) -> datasets.Dat
     splits.setdefault("validation", splits["test"])
     base = name.partition("/")[0]
     return in_memory.InMemory(
-        name, classes, splits, mirror=base not in NOT_MIRRORED, cache_dir=root / base
+        name, class_names, splits, mirror=base not in NOT_MIRRORED, cache_dir=root / base
     )
 
 

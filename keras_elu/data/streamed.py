@@ -52,6 +52,7 @@ class Streamed(datasets.Dataset):
         mirror: Whether an image and its mirror image belong to one class.
     """
 
+    crop = crops.SHARE
     divides = True
 
     def __init__(self, name: str, builder, splits: dict[str, str], *, mirror: bool = True):
@@ -60,11 +61,16 @@ class Streamed(datasets.Dataset):
         self._splits = {split: builder.info.splits[of] for split, of in splits.items()}
         examples = {split: info.num_examples for split, info in self._splits.items()}
         features = builder.info.features
-        super().__init__(name, features["label"].num_classes, features["image"].shape, examples)
+        super().__init__(name, features["label"].names, features["image"].shape, examples)
         self.held_out = splits["validation"] != splits["test"]
         self._mirror = mirror
         self._raw = not isinstance(features["image"], tfds.features.Image)
         self._readers = {}
+
+    def _size(self, image_size):
+        if image_size is None and None in self.image_shape:
+            image_size = DEFAULT_SIZE
+        return super()._size(image_size)
 
     def _check(self, image_size, preprocess):
         super()._check(image_size, preprocess)
@@ -120,9 +126,8 @@ class Streamed(datasets.Dataset):
             parts = [(file.skip, file.take) for file in part.file_instructions]
             records = Records([file.filename for file in part.file_instructions], parts)
             self._readers[split] = records, _Damages(records, self)
-        size = image_size or DEFAULT_SIZE
         decoder = decoding.Decoder(
-            (size, size, self.image_shape[-1]),
+            (*self._size(image_size), self.image_shape[-1]),
             _CROPS[augment],
             mirror=self._mirror and augment != "none",
             trivial=augment == "trivial",

@@ -73,8 +73,8 @@ def write(
         "The accuracy holds for pictures like those of the data set. The model answers with one of "
         "its classes for every picture, also for one that shows none of them.",
         "",
-        "keras_elu is licensed under Apache-2.0. This file does not state a licence of the weights: "
-        "whoever publishes them chooses one that the terms of the data set allow.",
+        "keras_elu is licensed under Apache-2.0. The weights come without a licence of their own: "
+        "to publish them, choose one that the terms of the data set allow.",
         "",
     ]
     return "\n".join(lines)

@@ -60,6 +60,7 @@ def mnist_autoencoder(
     *,
     batch_norm: bool = False,
     kernel_initializer=None,
+    include_preprocessing: bool = False,
     name: str = "mnist_autoencoder",
 ) -> keras.Model:
     """Autoencoder with layers of 1000, 500, 250, 30, 250, 500 and 1000 units.
@@ -72,6 +73,8 @@ def mnist_autoencoder(
         activation: Any activation that `keras_elu.layers.get` accepts.
         batch_norm: Whether batch normalisation follows every activation.
         kernel_initializer: Any Keras initializer. None: scaled for the activation.
+        include_preprocessing: Whether the model takes and returns pixels from 0 to 255, and scales
+            them itself. Otherwise they are from 0 to 1.
         name: Name of the model.
 
     Input and output shape:
@@ -91,12 +94,16 @@ def mnist_autoencoder(
     net = units.Units(activation, batch_norm=batch_norm, kernel_initializer=kernel_initializer)
     shape = _shape(input_shape)
     x = inputs = keras.Input(shape, name="images")
+    if include_preprocessing:
+        x = keras.layers.Rescaling(1 / 255, name="scale")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     for width in (1000, 500, 250, 30, 250, 500, 1000):
         x = net.activate(net.dense(x, width))
     dtype = units.logits_dtype()
     x = net.dense(x, math.prod(shape), name="outputs", dtype=dtype)
     outputs = keras.layers.Reshape(shape, dtype=dtype, name="reconstruction")(x)
+    if include_preprocessing:
+        outputs = keras.layers.Rescaling(255, dtype=dtype, name="unscale")(outputs)
     return keras.Model(inputs, outputs, name=name)
 
 

@@ -33,28 +33,38 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     model = models.mnist_autoencoder(
         input_shape=dataset.image_shape,
         activation=training.activation(config, steps),
+        include_preprocessing=True,
     )
     return model, {
         "optimizer": keras.optimizers.SGD(training.learning_rate(config, steps)),
         "loss": "mean_squared_error",
-        # Turns the mean over the pixels into half their sum. With the mean, the gradients are too
-        # small for plain SGD.
-        "loss_weights": [math.prod(dataset.image_shape) / 2],
+        # Turns the mean over the pixels, from 0 to 255, into half the sum over pixels from 0 to 1.
+        # With the mean, the gradients are too small for plain SGD.
+        "loss_weights": [math.prod(dataset.image_shape) / 2 / 255**2],
     }
 
 
+def self_contained(config: Config, dataset: data.Dataset, network: keras.Model) -> keras.Model:
+    """Returns the network, which takes and returns pixels from 0 to 255."""
+    return keras.Model(network.inputs[0], network.outputs[0], name=network.name)
+
+
 def datasets(
-    config: Config, dataset: data.Dataset, start_step: int = 0
+    config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "none"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training, validation and test pipelines; the images are their own targets."""
 
     def reconstruct(images, labels):
-        return images, images
+        return images, tf.cast(images, tf.float32)
 
     return (
         dataset.training(
-            config.batch_size, seed=config.seed, augment="none", start_step=start_step
+            config.batch_size,
+            seed=config.seed,
+            augment="none",
+            preprocess=preprocess,
+            start_step=start_step,
         ).map(reconstruct),
-        dataset.evaluation("validation", config.batch_size).map(reconstruct),
-        dataset.evaluation("test", config.batch_size).map(reconstruct),
+        dataset.evaluation("validation", config.batch_size, preprocess=preprocess).map(reconstruct),
+        dataset.evaluation("test", config.batch_size, preprocess=preprocess).map(reconstruct),
     )

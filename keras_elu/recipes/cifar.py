@@ -49,11 +49,21 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     }
 
 
+def self_contained(
+    config: Config, dataset: data.Dataset, network: keras.Model
+) -> models.Classifier:
+    """Returns the network as a model that takes pixels from 0 to 255."""
+    whitening = models.Whitening(name="whitening")
+    model = models.classifier(network, whitening, **dataset.describe())
+    whitening.set_weights(dataset.whitening)
+    return model
+
+
 def datasets(
-    config: Config, dataset: data.Dataset, start_step: int = 0
+    config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "whiten"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training pipeline, from a given step on, and those of validation and test."""
-    batch_size, preprocess = config.batch_size, "whiten"
+    batch_size = config.batch_size
     return (
         dataset.training(
             batch_size, seed=config.seed, preprocess=preprocess, start_step=start_step

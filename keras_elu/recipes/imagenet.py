@@ -62,19 +62,27 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     }
 
 
+def self_contained(
+    config: Config, dataset: data.Dataset, network: keras.Model
+) -> models.Classifier:
+    """Returns the network, which takes pixels from 0 to 255, with the names of its classes."""
+    return models.classifier(network, **dataset.describe(config.image_size))
+
+
 def datasets(
-    config: Config, dataset: data.Dataset, start_step: int = 0
+    config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "none"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training pipeline, from a given step on, and those of validation and test."""
-    batch_size, pixels = config.batch_size, {"image_size": config.image_size, "preprocess": "none"}
+    batch_size = config.batch_size
+    form = {"image_size": config.image_size, "preprocess": preprocess}
     return (
         dataset.training(
             batch_size,
             seed=config.seed,
             augment=config.augmentation,
             start_step=start_step,
-            **pixels,
+            **form,
         ),
-        dataset.evaluation("validation", batch_size, **pixels),
-        dataset.evaluation("test", batch_size, **pixels),
+        dataset.evaluation("validation", batch_size, **form),
+        dataset.evaluation("test", batch_size, **form),
     )

@@ -108,12 +108,19 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     }
 
 
+def self_contained(
+    config: Config, dataset: data.Dataset, network: keras.Model
+) -> models.Classifier:
+    """Returns the network, which takes pixels from 0 to 255, with the names of its classes."""
+    return models.classifier(network, **dataset.describe(config.image_size))
+
+
 def datasets(
-    config: Config, dataset: data.Dataset, start_step: int = 0
+    config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "none"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training pipeline, from a given step on, and those of validation and test."""
     steps = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
-    form = {"preprocess": "none", "one_hot": True}
+    form = {"preprocess": preprocess, "one_hot": True}
     return (
         dataset.training(
             config.batch_size,

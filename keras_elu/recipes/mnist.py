@@ -39,14 +39,26 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     }
 
 
+def self_contained(
+    config: Config, dataset: data.Dataset, network: keras.Model
+) -> models.Classifier:
+    """Returns the network as a model that takes pixels from 0 to 255."""
+    scale = keras.layers.Rescaling(1 / 255, name="scale")
+    return models.classifier(network, scale, **dataset.describe())
+
+
 def datasets(
-    config: Config, dataset: data.Dataset, start_step: int = 0
+    config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "scale"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training pipeline, from a given step on, and those of validation and test."""
     return (
         dataset.training(
-            config.batch_size, seed=config.seed, augment="none", start_step=start_step
+            config.batch_size,
+            seed=config.seed,
+            augment="none",
+            preprocess=preprocess,
+            start_step=start_step,
         ),
-        dataset.evaluation("validation", config.batch_size),
-        dataset.evaluation("test", config.batch_size),
+        dataset.evaluation("validation", config.batch_size, preprocess=preprocess),
+        dataset.evaluation("test", config.batch_size, preprocess=preprocess),
     )

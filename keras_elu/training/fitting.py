@@ -54,15 +54,17 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
                 "rounding, but no longer bit for bit",
                 flush=True,
             )
+    with run.model.distribute_strategy.scope():
+        self_contained = run.self_contained()
     _train(run, callbacks)
+    folder.write_model(self_contained)  # first: nothing that fails from here on may lose it
     epochs, best, chosen = run.config.epochs, callbacks.best, {}
     test = _test(run, checkpoints)
     if best is not None:
         epochs = best.epochs
         with best.restored(run.model):
+            folder.write_model(self_contained, "best.keras")
             chosen = {"best": _best(best, _test(run, checkpoints))}
-            if folder.chief:
-                folder.write_model(run.model, "best.keras")
     last = callbacks.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
@@ -85,7 +87,7 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
     if folder.chief:
         callbacks.history.write()
         callbacks.tensorboard.finish(test, run.test, epochs)
-        folder.write_result(run.model, result)
+        folder.write_result(result)
         checkpoints.clear(all_but=1 if run.trial is None else 0)  # to train the run longer
     return result
 

@@ -52,7 +52,7 @@ def main(
     if config.evaluate is None:
         _train(recipe, config, strategy, wanted, trial)
     else:
-        _evaluate(recipe, config, strategy, wanted)
+        _evaluate(recipe, config, strategy, wanted, parsed)
 
 
 def _train(
@@ -77,7 +77,7 @@ def _train(
         taken = None
         if config.initial_weights is not None and not callbacks.checkpoints.start:
             taken = initial_weights.take(run.model, config.initial_weights)
-        folder.start(lambda: longer and longer.move_results())
+        folder.start(run.dataset.class_names, lambda: longer and longer.move_results())
     if chief:
         _warn_of_digits(run, wanted)
         if taken is not None:
@@ -91,13 +91,15 @@ def _train(
 
 
 def _evaluate(
-    recipe: types.ModuleType, config: Config, strategy: tf.distribute.Strategy, wanted: str
+    recipe: types.ModuleType,
+    config: Config,
+    strategy: tf.distribute.Strategy,
+    wanted: str,
+    given: Config,
 ) -> None:
     chief, stop = devices.is_chief(config), StopSignals()
     with commands.checking_arguments():
-        run = prepare_run(recipe, config, strategy)
-        run.model.build_for(run.training(0).element_spec)
-        source = evaluation.restore(run.model, pathlib.Path(config.evaluate))
+        run, source = evaluation.prepare(recipe, config, strategy, given)
     if chief:
         _warn_of_digits(run, wanted)
     with stop.handled(), _failures_explained(run, chief):

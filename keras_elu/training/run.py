@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import types
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,6 +21,8 @@ class Run:
 
     Attributes:
         trial: Name of the search trial that the run belongs to, or None.
+        self_contained: Returns the model to save, which takes pixels from 0 to 255 and shares the
+            layers of `model`. All workers call it, in the scope of the strategy.
         training: Returns the training batches from a given batch number on.
     """
 
@@ -30,6 +33,7 @@ class Run:
     steps_per_epoch: int
     replicas: int
     model: keras.Model
+    self_contained: Callable[[], keras.Model]
     training: Callable[[int], tf.data.Dataset]
     validation: tf.data.Dataset
     test: tf.data.Dataset
@@ -40,30 +44,20 @@ def prepare_run(
     config: Config,
     strategy: tf.distribute.Strategy,
     trial: str | None = None,
+    dataset: data.Dataset | None = None,
 ) -> Run:
-    """Loads the data set and builds the model.
+    """Builds the model, after loading the data set unless one is given.
 
     Raises:
         ValueError: If the data set cannot be loaded, or does not fit the config.
     """
-    dataset = data.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        manual_dir=config.manual_dir,
-        validation_examples=config.validation_examples,
-    )
+    dataset = dataset or load_dataset(config)
     steps_per_epoch = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
     _, validation, test = recipe.datasets(config, dataset)
     with strategy.scope(), _explained():
         plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
         initial_weights.prepare(plain, arguments["optimizer"], config)
-        model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
-        model.compile(
-            **arguments,
-            jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
-            micro_batches=config.micro_batches,
-            steps_per_execution=config.steps_per_execution,
-        )
+        model = compiled(plain, arguments, config)
     return Run(
         recipe=recipe_name(recipe),
         trial=trial,
@@ -72,10 +66,41 @@ def prepare_run(
         steps_per_epoch=steps_per_epoch,
         replicas=strategy.num_replicas_in_sync,
         model=model,
+        self_contained=lambda: _self_contained(
+            recipe.self_contained(config, dataset, plain), model, arguments
+        ),
         training=lambda start: recipe.datasets(config, dataset, start)[0],
         validation=validation,
         test=test,
     )
+
+
+def load_dataset(config: Config) -> data.Dataset:
+    """Returns the data set of a configuration."""
+    return data.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        manual_dir=config.manual_dir,
+        validation_examples=config.validation_examples,
+    )
+
+
+def compiled(plain: keras.Model, arguments: dict[str, Any], config: Config) -> DistributedModel:
+    """Returns a functional model with the distributed step, compiled as the configuration says."""
+    model = DistributedModel(plain.inputs, plain.outputs, name=plain.name)
+    model.compile(
+        **arguments,
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit_compile],
+        micro_batches=config.micro_batches,
+        steps_per_execution=config.steps_per_execution,
+    )
+    return model
+
+
+def _self_contained(saved: keras.Model, trained: DistributedModel, arguments) -> keras.Model:
+    """Compiles the model to save, with the optimizer that trains, whose state is saved, too."""
+    saved.compile(**arguments | {"optimizer": trained.optimizer})
+    return saved
 
 
 def prepare_script(

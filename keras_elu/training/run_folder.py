@@ -3,11 +3,12 @@
 import dataclasses
 import datetime
 import itertools
+import json
 import math
 import os
 import pathlib
 import types
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import keras
@@ -86,18 +87,25 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self, prepare: Callable[[], None] = lambda: None) -> None:
-        """Makes the folder, locks it until the process ends, and writes config and environment.
+    def start(self, class_names: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
+        """Makes the folder, locks it until the process ends, and writes all but the results.
 
         Args:
+            class_names: The name of each class of the data set, in the order of the labels.
             prepare: Called once the folder is locked, before anything is written.
 
         Raises:
-            ValueError: With one sentence, if the folder cannot be written, or another process has
-                locked it.
+            ValueError: With one sentence, if the folder cannot be written, another process has
+                locked it, or its run had other classes.
         """
         if not self.chief:
             return
+        held = read_class_names(self.path)
+        if held is not None and held != tuple(class_names):
+            raise ValueError(
+                f"--run_dir {self.path} holds a run with other classes than those of the data set: "
+                "name a new folder."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
@@ -105,30 +113,53 @@ class RunFolder:
             prepare()
             self._write("config.json", self.config)
             self._write("environment.json", environment.describe())
+            files.write_json(self.path / "class_names.json", list(class_names))
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
 
-    def write_result(self, model: keras.Model, result: dict[str, Any]) -> None:
-        """Writes the final model, then the result, which makes the run complete.
+    def write_model(self, model: keras.Model, name: str = "model.keras") -> None:
+        """Writes a model, by default the final one.
 
         Raises:
-            OSError: If they cannot be written.
+            OSError: If it cannot be written.
+        """
+        if self.chief:
+            with aside(self.path / name) as path:
+                model.save(path)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Writes the result, which makes the run complete.
+
+        Raises:
+            OSError: If it cannot be written.
         """
         if not self.chief:
             return
-        self.write_model(model, "model.keras")
         self._write("result.json", result)
         (self.path / "lock").unlink(missing_ok=True)
 
-    def write_model(self, model: keras.Model, name: str) -> None:
-        """Writes a model to the folder."""
-        with aside(self.path / name) as path:
-            model.save(path)
-
     def _write(self, name: str, values: dict[str, Any]) -> None:
         files.write_json(self.path / name, _finite(values))
+
+
+def read_class_names(folder: pathlib.Path) -> tuple[str, ...] | None:
+    """Returns the names of the classes of the run in a folder, or None if it has none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = folder / "class_names.json"
+    if not path.is_file():
+        return None
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} does not hold a list of names.")
+    return tuple(names)
 
 
 def _is_content(path: pathlib.Path) -> bool:

@@ -16,7 +16,7 @@ def numbered(train=50, test=23, size=(6, 6, 1)):
         return images.astype(np.uint8), np.arange(count)
 
     splits = {"train": arrays(train), "validation": arrays(test), "test": arrays(test)}
-    return in_memory.InMemory("numbered", 256, splits)
+    return in_memory.InMemory("numbered", list(map(str, range(256))), splits)
 
 
 def labels(pipeline, steps):
@@ -57,7 +57,7 @@ def test_any_step_is_reached_at_once_and_is_the_same(augment, start):
 def test_each_step_and_each_seed_draws_its_own_windows():
     image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
     arrays = np.repeat(image, 40, axis=0), np.zeros(40, np.uint8)
-    dataset = in_memory.InMemory("same", 1, dict.fromkeys(datasets.SPLITS, arrays))
+    dataset = in_memory.InMemory("same", ["one"], dict.fromkeys(datasets.SPLITS, arrays))
     batches = [x.numpy() for x, _ in dataset.training(20, seed=1).take(3)]
     batches += [x.numpy() for x, _ in dataset.training(20, seed=2).take(3)]
     assert len({batch.tobytes() for batch in batches}) == 6

@@ -99,7 +99,7 @@ def test_the_autoencoders_loss_is_half_the_squared_error_summed_over_the_pixels(
     _, validation, _ = autoencoder.datasets(config(autoencoder), dataset)
     ((x, target),) = validation.as_numpy_iterator()
     assert (x == target).all()
-    error = model.predict(x, verbose=0) - x
+    error = (model.predict(x, verbose=0) - x) / 255
     expected = np.square(error.astype("float64")).sum() / 2 / len(x)
     assert np.isclose(model.evaluate(validation, verbose=0), expected, rtol=1e-5)
 

@@ -11,7 +11,14 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 LONG = ("--dataset", "digits", "--epochs", 200, "--steps_per_epoch", 10, "--run_dir", "run")
-FILES = {"config.json", "environment.json", "history.csv", "model.keras", "result.json"}
+FILES = {
+    "class_names.json",
+    "config.json",
+    "environment.json",
+    "history.csv",
+    "model.keras",
+    "result.json",
+}
 
 
 def until(process, text):

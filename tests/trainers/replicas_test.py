@@ -9,7 +9,14 @@ import signal
 import pytest
 
 MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
-FILES = {"config.json", "environment.json", "history.csv", "model.keras", "result.json"}
+FILES = {
+    "class_names.json",
+    "config.json",
+    "environment.json",
+    "history.csv",
+    "model.keras",
+    "result.json",
+}
 RUNS = {
     "mnist": ("--epochs", 3, "--batch_size", 50),
     # Its dropout: two replicas draw the masks of two micro-batches.

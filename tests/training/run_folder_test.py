@@ -12,6 +12,7 @@ from keras_elu.recipes import imagenet, mnist
 from keras_elu.training import RunFolder, run_folder
 
 CONFIG = mnist.Config(dataset="digits", batch_size=8, learning_rate=0.1, epochs=2)
+CLASSES = ["cat", "dog"]
 
 
 def folder(path, recipe=mnist, **changes):
@@ -27,7 +28,7 @@ def test_a_folder_holds_the_config_and_the_environment(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "tests" / "module.py"), "--flag"])
     made = folder(tmp_path / "new" / "run")
     assert not made.path.exists()
-    made.start()
+    made.start(CLASSES)
     config = json.loads((made.path / "config.json").read_text())
     assert config.pop("recipe") == "mnist"
     assert mnist.Config(run_dir=str(made.path), **config) == dataclasses.replace(
@@ -44,7 +45,7 @@ def test_a_folder_holds_the_config_and_the_environment(tmp_path, monkeypatch):
     [({"alpha": 0.5}, "alpha"), ({"seed": 1}, "seed"), ({"dataset": "mnist"}, "dataset")],
 )
 def test_a_folder_with_another_config_is_refused_and_kept(changes, key, tmp_path):
-    folder(tmp_path).start()
+    folder(tmp_path).start(CLASSES)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ValueError, match=f"another {key}, "):
         folder(tmp_path, **changes)
@@ -52,7 +53,7 @@ def test_a_folder_with_another_config_is_refused_and_kept(changes, key, tmp_path
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path):
-    folder(tmp_path).start()
+    folder(tmp_path).start(CLASSES)
     with pytest.raises(ValueError, match="another recipe, 'mnist' instead of 'imagenet'"):
         folder(tmp_path, recipe=imagenet)
 
@@ -65,9 +66,9 @@ def test_a_folder_with_a_broken_config_is_refused(content, tmp_path):
 
 
 def test_fields_that_only_affect_how_a_run_computes_may_change_on_resume(tmp_path):
-    folder(tmp_path).start()
+    folder(tmp_path).start(CLASSES)
     changes = {"strategy": "mirrored", "virtual_devices": 2, "checkpoint_every": "7"}
-    folder(tmp_path, **changes).start()
+    folder(tmp_path, **changes).start(CLASSES)
     held = json.loads((tmp_path / "config.json").read_text())
     assert {key: held[key] for key in changes} == changes
 
@@ -75,7 +76,7 @@ def test_fields_that_only_affect_how_a_run_computes_may_change_on_resume(tmp_pat
 @pytest.mark.parametrize("left", ["lock", "unfinished-config.json"])
 def test_a_run_that_was_killed_before_its_config_was_written_starts(left, tmp_path):
     (tmp_path / left).write_text("{")
-    folder(tmp_path).start()
+    folder(tmp_path).start(CLASSES)
     assert not folder(tmp_path).complete
 
 
@@ -87,7 +88,7 @@ from keras_elu.recipes import mnist
 from keras_elu.training import RunFolder
 config = mnist.Config(dataset="digits", batch_size=8, learning_rate=0.1, epochs=2, run_dir={path!r})
 folder = RunFolder(mnist, config)
-folder.start()
+folder.start({CLASSES})
 print("started", flush=True)
 sys.stdin.read()
 """
@@ -95,15 +96,29 @@ sys.stdin.read()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"started\n"
         with pytest.raises(ValueError, match=f"is in use by process {other.pid} on "):
-            folder(tmp_path).start()
+            folder(tmp_path).start(CLASSES)
         other.kill()
-    folder(tmp_path).start()
+    folder(tmp_path).start(CLASSES)
+
+
+def test_a_run_whose_data_set_has_other_classes_now_is_refused(tmp_path):
+    folder(tmp_path).start(CLASSES)
+    assert run_folder.read_class_names(tmp_path) == ("cat", "dog")
+    for others in (["dog", "cat"], ["cat"], ["cat", "fox"]):
+        with pytest.raises(ValueError, match="holds a run with other classes"):
+            folder(tmp_path).start(others)
+    for damaged in ('{"cat": 0}', "[1, 2]", "[", ""):
+        (tmp_path / "class_names.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"class_names\.json (cannot|does not)"):
+            run_folder.read_class_names(tmp_path)
 
 
 def test_a_complete_run_has_a_model_and_a_result(tmp_path):
     made = folder(tmp_path)
-    made.start()
-    made.write_result(model(), {"loss": float("nan"), "test": {"loss": 0.5}})
+    made.start(CLASSES)
+    made.write_model(model())
+    assert not folder(tmp_path).complete
+    made.write_result({"loss": float("nan"), "test": {"loss": 0.5}})
     assert folder(tmp_path).complete
     assert json.loads((tmp_path / "result.json").read_text()) == {
         "loss": None,
@@ -118,10 +133,10 @@ def test_a_full_disk_leaves_no_model_and_no_result(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     made = folder(tmp_path)
-    made.start()
+    made.start(CLASSES)
     monkeypatch.setattr(keras.Model, "save", save)
     with pytest.raises(OSError, match="no space"):
-        made.write_result(model(), {})
+        made.write_model(model())
     assert not (tmp_path / "model.keras").exists()
     assert not folder(tmp_path).complete
 
@@ -135,7 +150,7 @@ def test_a_folder_that_forbids_writing_is_refused(tmp_path, monkeypatch):
 def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = RunFolder(mnist, CONFIG)
-    first.start()
+    first.start(CLASSES)
     second = RunFolder(mnist, CONFIG)
     assert first.path.parts[0] == "runs"
     assert first.path.name.startswith("mnist-digits-")
