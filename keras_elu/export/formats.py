@@ -50,6 +50,12 @@ def float32(model: keras.Model) -> keras.Model:
     return copy
 
 
+def _called(model: keras.Model) -> keras.Model:
+    """The model after one call, which Keras requires of models that become ONNX."""
+    model(np.zeros([1, *(side or 32 for side in model.input_shape[1:])], "float32"))
+    return model
+
+
 def _replaced(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: _replaced(value) for key, value in config.items()}
@@ -99,13 +105,13 @@ def _load_litert(path):
 
 def _write_onnx(model, path, calibration):
     if calibration is None:
-        model.export(path, format="onnx", verbose=False)
+        _called(model).export(path, format="onnx", verbose=False)
         return
     from onnxruntime import quantization
 
     whole = path.with_name(f"{path.stem}-float32.onnx")
     try:
-        model.export(whole, format="onnx", verbose=False)
+        _called(model).export(whole, format="onnx", verbose=False)
         quantization.quantize_static(whole, path, _Calibration(whole, calibration))
     finally:
         whole.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ where enabled, follows the activation. By default, initial weights are scaled fo
 Layers have the same names in every process, such as `conv_3`, `activation_3` and `logits`.
 """
 
+from keras_elu.models.applications import ApplicationPixels, application
 from keras_elu.models.cifar import elu_cifar_11, elu_cifar_18
 from keras_elu.models.classifier import Classifier, classifier
 from keras_elu.models.imagenet import elu_imagenet_15
@@ -16,9 +17,11 @@ from keras_elu.models.units import second_moment
 from keras_elu.models.whitening import Whitening
 
 __all__ = [
+    "ApplicationPixels",
     "Classifier",
     "SpatialPyramidPooling2D",
     "Whitening",
+    "application",
     "classifier",
     "elu_cifar_11",
     "elu_cifar_18",

@@ -1,15 +1,18 @@
-"""Fine-tuning: initial weights from another run, frozen layers, and a slower backbone."""
+"""Initial weights from another run, where they fit."""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
-from keras_elu.distributed import keras_internals
+from keras_elu import data
 from keras_elu.training.config import Config
+from keras_elu.training.run import Run
 from keras_elu.training.store import Checkpoint, Store, read
+
+Pretrained = Callable[[Config, data.Dataset], keras.Model]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +34,24 @@ class Taken:
         return f"{text}; new: {', '.join(self.new) or 'none'}"
 
 
-def take(model: keras.Model, path: str) -> Taken:
-    """Gives a model the weights in a file that fit it by layer, name and shape.
+def take(run: Run, pretrained: Pretrained | None = None) -> Taken:
+    """Gives the model of a run its `--initial_weights`, where they fit by layer, name and shape.
 
     Executes no code from the file. Counters and states of random generators are not taken.
 
     Args:
-        model: A model whose layers are built.
-        path: Folder of a run, one of its checkpoints, or a `.keras` file.
+        run: The run.
+        pretrained: Of the recipe: returns the network with the weights that "imagenet" means.
 
     Raises:
         ValueError: With one sentence, if there are no weights, or none fits.
     """
-    source, values = _values(pathlib.Path(path))
-    weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+    path = run.config.initial_weights
+    if path == "imagenet" and pretrained is not None:
+        source, values = path, _of_model(pretrained(run.config, run.dataset))
+    else:
+        source, values = _values(pathlib.Path(path))
+    weights = [v for v in run.model.weights if keras.backend.is_float_dtype(v.dtype)]
     fitting = {
         id(v): values[_name(v.path)]
         for v in weights
@@ -64,38 +71,6 @@ def take(model: keras.Model, path: str) -> Taken:
         tuple(v.path for v in weights if id(v) in fitting),
         tuple(v.path for v in weights if id(v) not in fitting),
     )
-
-
-def prepare(network: keras.Model, optimizer: keras.Optimizer, config: Config) -> None:
-    """Freezes layers, and slows the learning of all but the last, as a configuration says.
-
-    Args:
-        network: The network, before it is compiled.
-        optimizer: The optimizer, before it is built.
-        config: The configuration.
-
-    Raises:
-        ValueError: With one sentence, if a prefix fits no layer, or no layer is left to train.
-    """
-    layers = [layer for layer in network.layers if layer.weights]
-    for prefix in (config.freeze or "").split(",") if config.freeze else []:
-        frozen = [layer for layer in layers if prefix and layer.name.startswith(prefix)]
-        if not frozen:
-            names = [layer.name for layer in layers]
-            shown = ", ".join(names if len(names) <= 8 else [*names[:7], "...", names[-1]])
-            raise ValueError(
-                f"--freeze {prefix!r} begins the name of no layer with weights: they are {shown}."
-            )
-        for layer in frozen:
-            layer.trainable = False
-    if not network.trainable_variables:
-        raise ValueError(f"--freeze {config.freeze} leaves no layer to train: name fewer.")
-    if config.backbone_learning_rate != 1:
-        last = {id(variable) for variable in layers[-1].trainable_variables}
-        keras_internals.scale_learning_rate(
-            optimizer,
-            lambda variable: 1.0 if id(variable) in last else config.backbone_learning_rate,
-        )
 
 
 def _values(path: pathlib.Path) -> tuple[str, dict[str, np.ndarray]]:
@@ -126,10 +101,10 @@ def _values(path: pathlib.Path) -> tuple[str, dict[str, np.ndarray]]:
         raise ValueError(
             f"--initial_weights {path} cannot be loaded ({type(error).__name__}: {reason})."
         ) from None
-    return str(path), of_model(model)
+    return str(path), _of_model(model)
 
 
-def of_model(model: keras.Model) -> dict[str, np.ndarray]:
+def _of_model(model: keras.Model) -> dict[str, np.ndarray]:
     """Returns the values of a model's weights by name."""
     return {_name(v.path): keras.ops.convert_to_numpy(v) for v in model.weights}
 

@@ -76,7 +76,7 @@ def _train(
         callbacks = RunCallbacks(run, folder, stop)
         taken = None
         if config.initial_weights is not None and not callbacks.checkpoints.start:
-            taken = initial_weights.take(run.model, config.initial_weights)
+            taken = initial_weights.take(run, getattr(recipe, "pretrained", None))
         folder.start(run.dataset.class_names, lambda: longer and longer.move_results())
     if chief:
         _warn_of_digits(run, wanted)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_elu import data
 from keras_elu.distributed.model import DistributedModel
-from keras_elu.training import command_line, devices, initial_weights
+from keras_elu.training import command_line, devices, freezing
 from keras_elu.training.config import Config, recipe_name
 
 
@@ -56,7 +56,7 @@ def prepare_run(
     _, validation, test = recipe.datasets(config, dataset)
     with strategy.scope(), _explained():
         plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
-        initial_weights.prepare(plain, arguments["optimizer"], config)
+        freezing.prepare(plain, arguments["optimizer"], config)
         model = compiled(plain, arguments, config)
     return Run(
         recipe=recipe_name(recipe),

@@ -112,7 +112,8 @@ class RunFolder:
                 self._locked = lock(self.path / "lock", f"--run_dir {self.path}")
             prepare()
             self._write("config.json", self.config)
-            self._write("environment.json", environment.describe())
+            deterministic = {"deterministic": self.config["deterministic"]}
+            self._write("environment.json", environment.describe() | deterministic)
             files.write_json(self.path / "class_names.json", list(class_names))
         except OSError as error:
             raise ValueError(
