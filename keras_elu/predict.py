@@ -59,10 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     system.open_standard_streams()
     try:
         options = _parse(arguments)
-        paths = find_pictures(options.paths)
+        try:
+            paths = find_pictures(options.paths)
+            model = saved.find(options.model)
+        except OSError as error:  # such as a name that is too long
+            raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
         for flag in ("csv", "json"):
             _check_file(flag, getattr(options, flag), paths)
-        model = saved.load(saved.find(options.model))
+        model = saved.load(model)
         if not 1 <= options.top <= len(model.class_names):
             raise ValueError(
                 f"--top must be from 1 to the number of classes, {len(model.class_names)}, not "
@@ -165,7 +169,9 @@ class Reader:
         self._decoder = (
             None
             if model.crop is None
-            else decoding.Decoder(self.shape, crops.central, mirror=False)
+            else decoding.Decoder(
+                self.shape, functools.partial(_central, share=model.crop), mirror=False
+            )
         )
         self._draws = np.zeros(decoding.DRAWS)
 
@@ -199,6 +205,13 @@ class Reader:
         image = np.empty(self.shape, np.uint8)
         self._decoder(example.SerializeToString(), self._draws, image)
         return image
+
+
+def _central(height: int, width: int, draws: Sequence[float], share: float) -> crops.Window:
+    """The square in the centre with a share of the shorter side, as `crops.central`."""
+    del draws
+    side = max(1, round(share * min(height, width)))
+    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
 
 
 def _bytes(content: bytes) -> tf.train.Feature:

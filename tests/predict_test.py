@@ -102,9 +102,8 @@ def test_damaged_pictures_are_named_and_the_others_predicted(here, capsys):
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG"])
 def test_a_picture_gives_the_same_in_every_file_format(kind, here, digits_run):
     pixels = np.full((8, 8, 3), 128, "uint8")
-    PIL.Image.fromarray(pixels).save(
-        here / "picture", kind, **{"lossless": True} * (kind == "WEBP")
-    )
+    options = {"lossless": True} if kind == "WEBP" else {}
+    PIL.Image.fromarray(pixels).save(here / "picture", kind, **options)
     read = predict.Reader(keras.saving.load_model(digits_run / "model.keras"))
     np.testing.assert_array_equal(read(here / "picture"), pixels[..., :1])
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(arguments)
         out, form = options.out, formats.FORMATS[options.to]
         _check(options)
-        source = saved.find(options.model)
+        source = _found(options.model)
         model = saved.load(source)
         images, calibration = _images(source, model, options.int8)
         unfinished = out.with_name(f"unfinished-{out.name}")
@@ -85,7 +85,8 @@ def _write(
     form = formats.FORMATS[options.to]
     try:
         with formats.quiet():
-            form.write(formats.float32(model), path, calibration)
+            model = formats.float32(model)
+            form.write(model, path, calibration)
             run = form.load(path)
     except (MemoryError, OSError):
         raise
@@ -127,10 +128,20 @@ def _first(batches, count: int) -> np.ndarray:
 
 
 def _recipe(path: pathlib.Path) -> types.ModuleType:
-    name = files.read_object(path).get("recipe")
+    try:
+        name = files.read_object(path).get("recipe")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if name not in {module.name for module in pkgutil.iter_modules(recipes.__path__)}:
         raise ValueError(f"{path} belongs to the recipe {name!r}, which keras_elu does not have.")
     return importlib.import_module(f"{recipes.__name__}.{name}")
+
+
+def _found(path: pathlib.Path) -> pathlib.Path:
+    try:
+        return saved.find(path)
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -144,6 +155,10 @@ def _check(options: argparse.Namespace) -> None:
     for path in written:
         if os.path.lexists(path):
             raise ValueError(f"{path} exists already: name another file, or remove it.")
+    try:
+        out.with_name(f"unfinished-{out.name}").exists()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{out} cannot be written ({error}).") from error
     if not out.parent.is_dir():
         raise ValueError(f"{out} is in a folder that does not exist: make it first.")
     if not os.access(out.parent, os.W_OK | os.X_OK):

@@ -14,7 +14,7 @@ from keras_elu.training import config as config_module
 from keras_elu.training import signals
 
 pytestmark = pytest.mark.tensorflow
-SHORT = ("--epochs", 1, "--steps_per_epoch", 3, "--batch_size", 16)
+SHORT = {"--epochs": 1, "--steps_per_epoch": 3, "--batch_size": 16, "--dataset": "digits"}
 
 
 @pytest.fixture
@@ -28,8 +28,9 @@ def train(data_dir, tmp_path, monkeypatch):
             "__call__",
             lambda _: stop is not None and next(calls, None) is None,
         )
-        given = ["--dataset", "digits", "--data_dir", data_dir, "--run_dir", tmp_path / name]
-        training.main(recipe, [str(flag) for flag in (*given, *SHORT, *flags)])
+        given = SHORT | {"--data_dir": data_dir, "--run_dir": tmp_path / name}
+        given |= dict(zip(flags[::2], flags[1::2], strict=True))
+        training.main(recipe, [str(word) for pair in given.items() for word in pair])
         return tmp_path / name
 
     return train
@@ -153,7 +154,9 @@ def test_two_replicas_fine_tune_as_one(train, digits_run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "elu"])
-def test_a_network_of_keras_applications_is_trained_and_fine_tuned(activation, train, capsys):
+def test_a_network_of_keras_applications_is_trained_and_fine_tuned(
+    activation, train, data_dir, capsys
+):
     flags = ("--activation", activation, "--steps_per_epoch", 1)
     first = train("first", *flags, recipe=applications)
     relu = keras.saving.load_model(first / "model.keras").get_layer("Conv1_relu")
@@ -168,7 +171,7 @@ def test_a_network_of_keras_applications_is_trained_and_fine_tuned(activation, t
     assert (before["bn_Conv1/moving_mean"] != 0).any()
     assert (before["Conv_1/kernel"] != after["Conv_1/kernel"]).any()
     test = json.loads((second / "result.json").read_text())["test"]["accuracy"]
-    images = data.load("digits", data_dir=None).evaluation(
+    images = data.load("digits", data_dir=data_dir).evaluation(
         "test", 64, image_size=32, preprocess="none"
     )
     model = keras.saving.load_model(second / "model.keras")
