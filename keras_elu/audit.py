@@ -19,11 +19,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_elu import commands
-from keras_elu.distributed import keras_internals, step, strategies
+from keras_elu.distributed import strategies
 from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Copies
 from keras_elu.distributed.strategies import scope
 from keras_elu.monitoring import losses
+from keras_elu.steps import keras_internals, step
 from keras_elu.training import devices
 from keras_elu.training.config import Config
 from keras_elu.training.run import Run, prepare_run, prepare_script

@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 
 from keras_elu import audit, doctor
-from keras_elu.distributed import step, strategies
+from keras_elu.distributed import strategies
 from keras_elu.distributed.model import DistributedModel
+from keras_elu.steps import variables
 
 ROOT = pathlib.Path(__file__).parents[1]
 MIRRORED = strategies.strategy("mirrored")
@@ -226,23 +227,23 @@ def test_a_layer_with_a_fault_is_found(layers, lines):
 
 
 def test_gradients_that_are_not_those_of_the_global_batch_are_found(monkeypatch):
-    right = step.summed
+    right = variables.summed
 
-    def half(context, tensors):
-        loss, *rest = right(context, tensors)
-        return [loss, *(tensor / 2 for tensor in rest)]
+    def half(context, nested):
+        loss, *rest = right(context, nested)
+        return [loss, *variables.packed(rest, [tensor / 2 for tensor in variables.tensors(rest)])]
 
-    monkeypatch.setattr(step, "summed", half)
+    monkeypatch.setattr(variables, "summed", half)
     assert {METRICS, AFTERWARDS} <= set(failed(checks()))
 
 
 def test_replicas_that_do_not_communicate_are_found(monkeypatch):
-    monkeypatch.setattr(step, "summed", lambda context, tensors: tensors)
+    monkeypatch.setattr(variables, "summed", lambda context, tensors: tensors)
     assert {WEIGHTS, SLOTS, STATISTICS, METRICS, AFTERWARDS} <= set(failed(checks()))
 
 
 def test_seeds_that_are_not_folded_are_found(monkeypatch):
-    monkeypatch.setattr(step, "_seed_of_piece", lambda seed, number: seed)
+    monkeypatch.setattr(variables, "_seed_of_piece", lambda seed, number: seed)
     assert failed(checks()) == [MASKS]
 
 
@@ -424,8 +425,8 @@ def test_the_trainers_pass(name, flags, command):
 
 SILENT = """
 from keras_elu.recipes import mnist
-from keras_elu.distributed import step
-step.summed = lambda context, tensors: tensors
+from keras_elu.steps import variables
+variables.summed = lambda context, tensors: tensors
 """
 
 

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
+
+from tests.processes import alive, wait_until
 
 ROOT = pathlib.Path(__file__).parents[1]
 # As `python -m keras_elu.launch`, but without the package's own imports, which load TensorFlow.
@@ -72,21 +73,6 @@ def pids(folder):
 
 def attempts(folder, index):
     return len(list(folder.glob(f"attempt-{index}-*")))
-
-
-def alive(pid):
-    try:
-        status = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(happened):
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def wait_for(paths):
@@ -161,7 +147,7 @@ def test_a_wrong_command_ends_with_one_sentence_and_exit_code_2(arguments, part)
 
 
 def test_output_is_joined_line_by_line_without_a_loss(launch):
-    """200 long lines of three workers on both streams, in pieces, and bytes that are no text."""
+    """200 long lines of three workers on both streams, in pieces, and bytes that are not UTF-8."""
     code = """
         for number in range(200):
             for stream in (sys.stdout, sys.stderr):

@@ -31,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tqdm
 
 from keras_elu import data, environment
+from tests.processes import children
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXECUTIONS = 2  # of each trial
@@ -152,15 +153,6 @@ def torture(kind: str, trials: int, seed: int, folder: pathlib.Path) -> tuple[di
         return counts, found or search.problems(trials)
     finally:
         search.end()
-
-
-def children(pid: int) -> list[int]:
-    """Returns the children of a process, of any of its threads."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
-    try:
-        return [int(child) for task in tasks for child in task.read_text().split()]
-    except OSError:  # it has just ended
-        return []
 
 
 def _processes_of(run: pathlib.Path) -> list[str]:

@@ -4,11 +4,11 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from keras_elu import system
+from tests.processes import alive, wait_until
 
 ROOT = pathlib.Path(__file__).parents[1]
 # The module alone: the package would load TensorFlow.
@@ -22,14 +22,6 @@ import system
 def python(code, **keywords):
     pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen([sys.executable, "-c", HEAD + code], text=True, **pipes | keywords)
-
-
-def alive(pid):
-    try:
-        status = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 PARENT = """
@@ -57,10 +49,7 @@ def test_a_child_and_its_children_end_with_the_parent(child, number):
     assert all(map(alive, pids))
     parent.send_signal(number)
     parent.communicate()
-    deadline = time.monotonic() + 20
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_a_child_is_the_command_itself():

@@ -42,6 +42,7 @@ import tqdm
 from tensorboard.compat.proto import event_pb2
 
 from keras_elu import data, environment
+from tests import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = str(ROOT / "trainers" / "mnist.py")
@@ -127,9 +128,9 @@ class Start:
             return
         self.signal("SIGSTOP")  # so that it starts none meanwhile
         pid = self._process.pid
-        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for child in [children[:1], children[1:], children][int(where * 3)] or [pid]:
-            os.kill(int(child), signal.SIGKILL)
+        workers = processes.children(pid)
+        for child in [workers[:1], workers[1:], workers][int(where * 3)] or [pid]:
+            os.kill(child, signal.SIGKILL)
         self.signal("SIGCONT")
 
 

@@ -20,6 +20,42 @@ _SHOWN = 5  # names of classes in a message
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
+class ByWorker(tf.data.Dataset):
+    """Global batches of which each of several workers can make its own rows only.
+
+    Every transformation but `skip` and `take` returns a plain `tf.data.Dataset`, since its function
+    may mix the rows of a batch: each worker then makes whole batches and uses its part of them.
+
+    Args:
+        whole: The global batches.
+        of_worker: Takes the number of a worker and the number of workers, and returns pairs: how
+            many rows of a batch are the worker's, and those rows; where there are none, one
+            placeholder row.
+    """
+
+    def __init__(self, whole: tf.data.Dataset, of_worker: Callable[[int, int], tf.data.Dataset]):
+        self._whole, self.of_worker = whole, of_worker
+        super().__init__(whole._variant_tensor)
+
+    @property
+    def element_spec(self):
+        return self._whole.element_spec
+
+    def _inputs(self):
+        return [self._whole]
+
+    def skip(self, count, name=None):
+        return self._each(lambda dataset: dataset.skip(count, name))
+
+    def take(self, count, name=None):
+        return self._each(lambda dataset: dataset.take(count, name))
+
+    def _each(self, transformed: Callable[[tf.data.Dataset], tf.data.Dataset]) -> "ByWorker":
+        return ByWorker(
+            transformed(self._whole), lambda *worker: transformed(self.of_worker(*worker))
+        )
+
+
 class Dataset(abc.ABC):
     """A data set: its facts, and its pipelines, which the package's docstring describes.
 
@@ -174,7 +210,7 @@ class Dataset(abc.ABC):
             ]
             return functools.reduce(tf.data.Dataset.concatenate, parts).apply(endless)
 
-        return self._finished(make)
+        return self._pipeline(make)
 
     def evaluation(
         self,
@@ -201,29 +237,23 @@ class Dataset(abc.ABC):
                 return batches.map(finished)
             return batches.map(lambda count, batch: (count, finished(*batch)))
 
-        return self._finished(make)
+        return self._pipeline(make)
 
-    def _finished(self, make: Callable[[tuple[int, int]], tf.data.Dataset]) -> tf.data.Dataset:
-        """The pipeline, and if the data set divides, its `of_worker(number, workers)`.
+    def _pipeline(self, make: Callable[[tuple[int, int]], tf.data.Dataset]) -> tf.data.Dataset:
+        """Returns the pipeline that `make((0, 1))` begins; a `ByWorker` if the data set divides."""
 
-        That gives pairs: the number of the worker's own rows, which may be none, and those rows,
-        or one row that does not count.
-        """
-
-        def finished(number, workers):
+        def of_worker(number, workers):
             options = tf.data.Options()
             options.autotune.enabled = True
-            # Each map that TensorFlow makes parallel of its own accord reads ahead, too.
+            # Each map that TensorFlow makes parallel by itself reads ahead, too.
             options.experimental_optimization.map_parallelization = False
             # Where batches are not made by worker, each takes its part of every batch.
             policy = tf.data.experimental.AutoShardPolicy.DATA
             options.experimental_distribute.auto_shard_policy = policy
             return make((number, workers)).prefetch(READ_AHEAD).with_options(options)
 
-        pipeline = finished(0, 1)
-        if self.divides:
-            pipeline.of_worker = finished
-        return pipeline
+        pipeline = of_worker(0, 1)
+        return ByWorker(pipeline, of_worker) if self.divides else pipeline
 
     def _check(self, image_size: int | None, preprocess: str) -> None:
         if image_size is not None:
@@ -258,7 +288,7 @@ class Dataset(abc.ABC):
     def _evaluation(self, split, batch_size, image_size, preprocess, worker) -> tf.data.Dataset:
         """Batches of images and labels, of the rows of a worker, its number and that of all.
 
-        If there are several, each comes as a pair, as of `_finished`.
+        If there are several, each comes as a pair, as of `ByWorker.of_worker`.
         """
 
 

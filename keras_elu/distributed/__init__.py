@@ -1,4 +1,4 @@
-"""The training step that is right on any number of replicas and workers."""
+"""A Keras model that trains correctly on any number of replicas and workers."""
 
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.distributed.model import DistributedModel

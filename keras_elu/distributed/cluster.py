@@ -1,4 +1,4 @@
-"""The workers of a cluster, from TF_CONFIG, and the wait until all of them have started."""
+"""The workers of a cluster, read from TF_CONFIG, and the wait for all of them to start."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ _START = (
     "each worker"
 )
 _FORM = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-_NO_PROXY = "no_grpc_proxy"  # in lower case: only gRPC reads it, and then ignores no_proxy
+_NO_PROXY = "no_grpc_proxy"  # read only by gRPC, which then ignores no_proxy
 _SILENT = 5  # seconds until a wait prints a message
 
 
@@ -52,7 +52,7 @@ class Cluster:
 def read() -> Cluster:
     """Returns the cluster that the environment variable `TF_CONFIG` describes.
 
-    It has TensorFlow's format, with the jobs `chief`, which has at most one address, and `worker`.
+    It has TensorFlow's format, with the jobs `chief`, with at most one address, and `worker`.
     Without a chief, worker 0 is the chief.
 
     Raises:
@@ -72,7 +72,7 @@ def read() -> Cluster:
         case {"cluster": {**jobs}, "task": {"type": str(kind), "index": int(index)}}:
             pass
         case _:
-            raise ValueError(f"TF_CONFIG is {text}, which is not of the form {_FORM}.")
+            raise ValueError(f"TF_CONFIG is {text}: write it as {_FORM}.")
     if wrong := sorted({kind, *map(str, jobs)} - {"chief", "worker"}):
         raise ValueError(
             f"TF_CONFIG has the job {wrong[0]!r}, which is neither chief nor worker: remove it."
@@ -104,7 +104,7 @@ def warn_if_unused(strategy: str) -> None:
         return
     try:
         count = len(read().workers)
-    except ValueError:  # another program's
+    except ValueError:  # TF_CONFIG of another program
         return
     if count > 1:
         print(
@@ -145,7 +145,7 @@ def _addresses(job: str, addresses) -> tuple[str, ...]:
 
 
 def _is_name(host: str) -> bool:
-    """Whether a host can have this name; "a..b" is not a name."""
+    """Returns whether a host can have this name; "a..b" is not a name."""
     try:
         return bool(host.encode("idna"))
     except UnicodeError:
@@ -168,10 +168,10 @@ def _listen(cluster: Cluster) -> socket.socket:
 
 @contextlib.contextmanager
 def bounded_wait(cluster: Cluster, seconds: float) -> Iterator[None]:
-    """Bounds the time that creating the strategy takes; without it, TensorFlow waits for an hour.
+    """Bounds the time for creating the strategy, for which TensorFlow would wait an hour.
 
-    TensorFlow waits with the interpreter locked: no thread runs, and Ctrl-C has no effect. This
-    function therefore waits first: every worker listens on its own port until all of them do.
+    While TensorFlow waits, the interpreter is locked: no thread runs, and Ctrl-C has no effect.
+    This function therefore waits first: each worker listens on its port until all of them do.
 
     Args:
         cluster: The workers.
@@ -183,7 +183,8 @@ def bounded_wait(cluster: Cluster, seconds: float) -> Iterator[None]:
     """
     _bypass_proxy(cluster)
     _meet(cluster, seconds)
-    # If a peer dies from here on, this timer ends the process with code 1, without the interpreter.
+    # If a peer dies after this point, the timer ends the process with code 1. It does not need the
+    # interpreter.
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
@@ -192,9 +193,9 @@ def bounded_wait(cluster: Cluster, seconds: float) -> Iterator[None]:
 
 
 def _bypass_proxy(cluster: Cluster) -> None:
-    """Lets gRPC connect to the workers without the proxy that http_proxy and the like name.
+    """Lets gRPC connect to the workers directly, even if http_proxy or the like is set.
 
-    Otherwise gRPC asks the proxy for each of them, also for localhost, and retries forever.
+    Otherwise gRPC contacts every worker through the proxy, even localhost, and retries forever.
     """
     excepted = os.environ.get(_NO_PROXY) or os.environ.get("no_proxy") or ""
     hosts = [_host_and_port(address)[0] for address in cluster.workers]

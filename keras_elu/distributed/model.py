@@ -1,4 +1,4 @@
-"""A Keras model whose step is right on any number of replicas."""
+"""A Keras model that trains correctly on any number of replicas."""
 
 import functools
 import inspect
@@ -9,26 +9,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_elu.distributed import keras_internals, step
-from keras_elu.distributed.execution import Execution, Splitting
+from keras_elu.distributed.execution import StepScalars
+from keras_elu.distributed.functions import Functions, Splitting
 from keras_elu.distributed.resuming import Limit, Resumed
 from keras_elu.distributed.strategies import scope
+from keras_elu.steps import keras_internals, step
 
-# Numbers of a dense layer's kernel up to which XLA is the faster on a CPU. Of larger ones, products
-# in bfloat16 by TensorFlow's own kernels make up for all else; in float16 they do at any size.
+# The largest kernel of a dense layer, in elements, for which XLA is faster on a CPU. For larger
+# ones, TensorFlow's own bfloat16 products are faster; in float16 they are faster at any size.
 _LARGEST_KERNEL = {"float32": math.inf, "bfloat16": 2**18}
+# The methods that DistributedModel replaces, with what to override instead.
+_REPLACED = {
+    "train_step": "compute_loss or call",
+    "test_step": "compute_loss or call",
+    "predict_step": "call",
+    "make_train_function": "compute_loss or call",
+    "make_test_function": "compute_loss or call",
+    "make_predict_function": "call",
+}
 
 
 class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
-    """A model that trains and evaluates alike on one replica, on several and on several workers.
+    """A model that trains and evaluates the same way on one replica, many replicas or many workers.
 
-    It is made and used as any `keras.Model`, in the scope of its strategy. A batch is the global
-    one, of all replicas together, which are given its rows as evenly as it goes; under several
-    workers each must yield the same global batches. A step then has the loss, the gradients and the
-    metrics of the global batch, whatever the strategy, the precision and the arguments of
-    `compile`; `keras_elu.distributed.step` says how. Only batch normalisation sees its own
-    replica's rows, as in Keras; its moving statistics are averaged over the replicas. `save`
-    writes a plain Keras model.
+    Create and use it like any `keras.Model`, in the scope of its strategy. A batch is the global
+    batch of all replicas, which share its rows as evenly as possible; with several workers, each
+    must yield the same global batches. Each step has the loss, gradients, metrics and state of the
+    global batch, under every strategy, precision and argument of `compile`. A model that mixes rows
+    in a way that replicas cannot reproduce is refused before the first step. Only batch
+    normalisation sees just the rows of its replica, as in Keras; its moving statistics are
+    averaged. The model is saved as a plain Keras model.
 
     Example:
 
@@ -40,6 +50,23 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     [0]
     """
 
+    def __new__(cls, *arguments, **keywords):
+        if cls is not DistributedModel:
+            return super().__new__(cls)
+        layers = [*arguments, *(keywords[name] for name in ("layers",) if name in keywords)]
+        if len(layers) == 1 and isinstance(layers[0], list | tuple):
+            return super().__new__(_Sequential)
+        functional = keras_internals.is_functional(arguments, keywords)
+        return super().__new__(_Functional if functional else cls)
+
+    def __init__(self, *arguments, **keywords):
+        made = isinstance(self, keras_internals.Functional | keras.Sequential)
+        if not made and keras_internals.is_functional(arguments, keywords):
+            _make_functional(type(self))
+        super().__init__(*arguments, **keywords)
+
+    _micro_batches: int | Literal["auto"] = 1
+
     def compile(
         self,
         *arguments,
@@ -50,29 +77,34 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         """Configures the model for training, as `keras.Model.compile`, which has further arguments.
 
         Args:
-            jit_compile: Whether XLA compiles the step; "auto": where that is faster, which is on
-                accelerators, and on a CPU for networks of dense layers in float32, and in bfloat16
-                where no kernel has more than 2**18 numbers.
+            jit_compile: Whether XLA compiles the step. "auto" uses XLA if it can compile the step
+                and is faster: on accelerators, and on a CPU for networks of dense layers in
+                float32, or in bfloat16 with kernels of at most 2**18 elements.
             micro_batches: Number of parts in which a replica passes its rows of a training batch
-                through the network, to need less memory. The step is that of the whole batch; batch
-                normalisation sees the rows of a part, as it does those of a replica. "auto": the
-                least power of 2 with which the step fits into memory.
+                through the network, to save memory. The step is still that of the whole batch, but
+                batch normalisation sees only the rows of a part. "auto" takes the least power of 2
+                with which the step fits into memory.
 
         Raises:
             ValueError: If variables of the model, the optimizer or the metrics were not created in
-                the scope of the model's strategy, or the arguments do not fit together.
+                the scope of the model's strategy, if the model overrides a method that this class
+                replaces, or if the arguments contradict each other.
         """
-        if micro_batches != "auto" and not (isinstance(micro_batches, int) and micro_batches > 0):
+        self._check_overrides()
+        if micro_batches != "auto" and not (
+            isinstance(micro_batches, int)
+            and not isinstance(micro_batches, bool)
+            and micro_batches > 0
+        ):
             raise ValueError(
-                f'micro_batches must be "auto" or a positive int, not {micro_batches!r}.'
+                f'micro_batches must be "auto" or a positive whole number, not {micro_batches!r}.'
             )
         strategy = super().distribute_strategy
-        synchronized = any(map(step.is_synchronized, keras_internals.layers(self)))
-        if jit_compile == "auto":
-            possible = not synchronized and not keywords.get("run_eagerly")
-            jit_compile = possible and _is_faster_compiled(self)
+        auto = jit_compile == "auto"
+        if auto:
+            jit_compile = not keywords.get("run_eagerly") and _is_faster_compiled(self)
         if (
-            synchronized
+            any(map(step.is_synchronized, keras_internals.layers(self)))
             and strategy.num_replicas_in_sync > 1
             and (jit_compile or micro_batches != 1)
         ):
@@ -83,37 +115,54 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             )
         with scope(strategy):
             super().compile(*arguments, jit_compile=jit_compile, **keywords)
-        self._execution = Execution(self, strategy, micro_batches)
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if optimizer is not None and optimizer.gradient_accumulation_steps:
+        if number := getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
-                f"The optimizer has gradient_accumulation_steps="
-                f"{optimizer.gradient_accumulation_steps}: multiply the batch size by it, and give "
-                "it to compile as micro_batches instead."
+                f"The optimizer has gradient_accumulation_steps={number}, but DistributedModel "
+                f"accumulates gradients itself: remove it, multiply the batch size by {number} and "
+                f"pass micro_batches={number} to compile."
             )
-        self._execution.check_scope()
+        self._micro_batches = micro_batches
+        self._made = Functions(self, strategy, micro_batches, _is_faster_compiled if auto else None)
+        self._made.check_scope()
+
+    def _check_overrides(self):
+        for name, instead in _REPLACED.items():
+            own = getattr(DistributedModel, name), getattr(keras.Model, name)
+            of_instance = name.endswith("_step") and name in vars(self)
+            if of_instance or getattr(type(self), name) not in own:
+                raise ValueError(
+                    f"{type(self).__name__} overrides {name}, which DistributedModel does not "
+                    f"call: override {instead} instead, or subclass keras.Model."
+                )
+
+    @property
+    def _functions(self) -> Functions:
+        if getattr(self, "_made", None) is None:  # not compiled, and not used before
+            self._made = Functions(self, super().distribute_strategy)
+        return self._made
 
     @property
     def distribute_strategy(self) -> tf.distribute.Strategy:
-        """The strategy in whose scope the model was made; it cuts batches by examples."""
-        strategy = super().distribute_strategy
-        return Splitting(strategy, self._execution) if self.compiled else strategy
+        """The strategy in whose scope the model was created; it splits batches evenly by rows."""
+        return Splitting(super().distribute_strategy, self._functions)
 
     @property
-    def step_scalars(self) -> tuple[tuple[str, ...], np.ndarray]:
-        """The names of what is kept of every step of training, and a row for each of the latest.
+    def step_scalars(self) -> StepScalars:
+        """The scalars of every step of the latest execution.
 
-        The latest are those of the last execution; see `keras_elu.distributed.step_scalars`.
+        `names` has their names, and `rows` has a row for each step; see
+        `keras_elu.steps.step_scalars`.
         """
-        return self._execution.scalar_names, self._execution.scalars
+        return self._functions.scalars
 
     def fit(self, *arguments, initial_step: int = 0, **keywords):
-        """As `keras.Model.fit`, which has further arguments.
+        """Trains the model, as `keras.Model.fit`, which has further arguments.
 
         Args:
-            initial_step: Steps of `initial_epoch` that an earlier attempt has done; the data must
-                begin after them, and be endless. `keras_elu.training.Checkpoints` restores what
-                else it needs.
+            initial_step: Number of steps of `initial_epoch` that an earlier attempt has done. The
+                data must be endless and start after them. `keras_elu.training.Checkpoints` restores
+                everything else.
         """
         return self._call(keras.Model.fit, arguments, keywords, initial_step)
 
@@ -129,8 +178,8 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         data = [given.get("x"), given.get("validation_data")]
         if any(isinstance(x, tf.distribute.DistributedDataset) for x in data):
             raise ValueError(
-                "The data set is distributed already: give the tf.data.Dataset of global batches, "
-                "which the model distributes itself."
+                "The data set is already distributed: pass the tf.data.Dataset of global batches, "
+                "and the model distributes it."
             )
         callbacks = given.get("callbacks")
         inside = isinstance(callbacks, keras.callbacks.CallbackList)  # evaluate in fit
@@ -139,10 +188,10 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         return method(*bound.args, **bound.kwargs)
 
     def _limited(self, given, callbacks, initial_step):
-        """The callbacks, and before them the one that says how many steps an execution has."""
+        """Returns the callbacks, preceded by the one that limits the steps of an execution."""
         steps = given.get("steps_per_epoch")
         limit = Limit(
-            self._execution,
+            self._functions,
             steps,
             given.get("validation_steps", given.get("steps")),
             given.get("initial_epoch", 0),
@@ -158,7 +207,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         endless = isinstance(data, tf.data.Dataset) and int(data.cardinality()) < 0
         if steps is None or not endless:
             raise ValueError(
-                "initial_step needs steps_per_epoch and endless data: give the length of an epoch "
+                "initial_step needs steps_per_epoch and an endless data set: pass steps_per_epoch, "
                 "and a tf.data.Dataset with .repeat()."
             )
         verbose = given.get("verbose", "auto")
@@ -173,40 +222,121 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
             model=self,
         )
 
-    def save(self, *arguments, **keywords):
-        """Saves a plain Keras model, as `keras.Model.save` does."""
-        cls = type(self)
-        functional = next((c for c in cls.__mro__ if c.__name__ == "Functional"), None)
-        if cls is DistributedModel and functional is not None:
-            self.__class__ = functional
-        try:
-            return keras.Model.save(self, *arguments, **keywords)
-        finally:
-            self.__class__ = cls
+    def predict_on_batch(self, x) -> np.ndarray:
+        """Returns the outputs for one batch, as `keras.Model.predict_on_batch`."""
+        self.make_predict_function()
+        outputs = self.predict_function.on_batch(x)
+        return tf.nest.map_structure(
+            lambda t: t.numpy() if isinstance(t, tf.Tensor) else t, outputs
+        )
 
-    # What Keras calls to prepare its loops.
+    # Methods that Keras calls to save and load.
 
-    def build_for(self, spec=None):
-        self._execution.build(self._execution.batch_spec if spec is None else spec)
+    def get_compile_config(self):
+        config = _CompileConfig(super().get_compile_config())
+        config.micro_batches = self._micro_batches
+        if config and not isinstance(self, _Plain):  # which is loaded as a plain Keras model
+            config["micro_batches"] = self._micro_batches
+        return config
+
+    def compile_from_config(self, config):
+        arguments = keras.saving.deserialize_keras_object(dict(config))
+        arguments.setdefault("micro_batches", getattr(config, "micro_batches", 1))
+        self.compile(**arguments)
+        if self.optimizer is not None and self.built:
+            with scope(super().distribute_strategy):
+                self.optimizer.build(self.trainable_variables)
+
+    def __reduce__(self):
+        _, saved = super().__reduce__()
+        return keras_internals.unpickled, saved
+
+    def __copy__(self):
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo):
+        _, saved = super().__reduce__()
+        model = keras_internals.unpickled(*saved)
+        if isinstance(self, _Plain):
+            model.__class__ = type(self)
+            model._micro_batches = self._micro_batches
+            if model.compiled:
+                strategy = super(DistributedModel, model).distribute_strategy
+                model._made = Functions(model, strategy, model._micro_batches)
+        return model
+
+    # Methods that Keras calls to prepare its loops.
+
+    @property
+    def is_built_for_data(self) -> bool:
+        return self._functions.built
+
+    def build_for(self, batch=None):
+        self._functions.build(batch)
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
-            self.train_function = self._execution.function(training=True)
+            self._check_overrides()
+            self.train_function = self._functions.train_function()
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._execution.function(training=False)
+            self._check_overrides()
+            self.test_function = self._functions.test_function()
 
     def make_predict_function(self, force=False):
         if self.predict_function is None or force:
-            self.predict_function = self._execution.predict_function()
+            self._check_overrides()
+            self._functions.build_layers()
+            self.predict_function = self._functions.predict_function()
+
+
+class _CompileConfig(dict):
+    """A compile configuration; `micro_batches` is kept in copies, but not in files."""
+
+    micro_batches: int | Literal["auto"] = 1
+
+
+class _Plain:
+    """A form of `DistributedModel` that Keras saves as one of its own classes."""
+
+
+class _Functional(_Plain, DistributedModel, keras_internals.Functional):
+    """A functional `DistributedModel`."""
+
+
+class _Sequential(_Plain, DistributedModel, keras.Sequential):
+    """A sequential `DistributedModel`."""
+
+
+for _form, _own in ((_Functional, keras_internals.Functional), (_Sequential, keras.Sequential)):
+    _form.__name__, _form.__module__ = _own.__name__, _own.__module__
+    _form.__qualname__ = DistributedModel.__name__
+
+
+def _make_functional(cls: type) -> None:
+    """Makes the instances of a subclass functional models, as Keras does for `keras.Model`."""
+    if DistributedModel in cls.__bases__:
+        cls.__bases__ = tuple(
+            _SubclassedFunctional if base is DistributedModel else base for base in cls.__bases__
+        )
+        return
+    for base in cls.__bases__:
+        if issubclass(base, DistributedModel) and not issubclass(base, keras_internals.Functional):
+            _make_functional(base)
+
+
+class _SubclassedFunctional(DistributedModel, keras_internals.Functional):
+    """The base of subclasses of `DistributedModel` that are functional models."""
 
 
 def _is_faster_compiled(model: keras.Model) -> bool:
-    """Whether XLA is to compile the model's step; on a CPU its convolutions take twice as long."""
+    """Returns whether XLA can compile the model and is faster; convolutions on a CPU are not."""
     layers = keras_internals.layers(model)
-    if not all(layer.supports_jit for layer in layers):
+    if any(map(step.is_synchronized, layers)) or not all(x.supports_jit for x in layers):
         return False
+    if not keras_internals.is_built(model):
+        return False  # decided when the model is built
     if tf.config.list_logical_devices("GPU"):
         return True
     dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]

@@ -1,4 +1,4 @@
-"""What replicas hold each for itself, and what workers agree on."""
+"""Per-replica copies of variables, and agreement between workers."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ import tensorflow as tf
 
 
 class Copies:
-    """Reads and writes every replica's own copies of variables, in every bit.
+    """Reads and writes the per-replica copies of variables, bit by bit.
 
-    All workers must do so together.
+    All workers must read or write together.
 
     Args:
-        strategy: The strategy in whose scope the variables were made.
-        variables: Variables of numbers that float64 can hold.
+        strategy: The strategy in whose scope the variables were created.
+        variables: Variables whose values float64 represents exactly.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]):
@@ -38,8 +38,8 @@ class Copies:
     def write(self, copies: Sequence[np.ndarray]) -> None:
         """Sets the copies, stacked by replica.
 
-        Where there are more replicas or fewer than when they were read, the first gets the sum of
-        all, as metrics need it, and the others get zeros.
+        If the number of replicas has changed since the copies were read, the first replica gets
+        the sum of all copies, as metrics need it, and the others get zeros.
         """
         if not self._variables:
             return
@@ -79,10 +79,10 @@ class Copies:
 
 
 class Agreement:
-    """Makes all workers do what one of them wishes.
+    """Lets workers agree to do what any of them asks for.
 
     Args:
-        strategy: The strategy of all of them.
+        strategy: The strategy of the workers.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -92,14 +92,14 @@ class Agreement:
         self._function = tf.function(self._summed, autograph=False)
 
     def any(self, *wishes: bool) -> list[bool]:
-        """Returns for each wish whether a worker has it; all workers must ask together."""
+        """Returns for each wish whether any worker has it; all workers must call this together."""
         if self._alone:
             return list(wishes)
         return (self._function(tf.constant(wishes, "int32")) > 0).numpy().tolist()
 
     def _summed(self, wishes):
         def summed():
-            here = tf.identity(wishes)  # on the replica's device, which the sum asks for
+            here = tf.identity(wishes)  # on the replica's device, as the sum requires
             return tf.distribute.get_replica_context().all_reduce("SUM", here)
 
         return self._strategy.experimental_local_results(self._strategy.run(summed))[0]

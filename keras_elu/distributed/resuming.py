@@ -1,44 +1,44 @@
-"""Callbacks that shorten executions and skip steps done before a resume."""
+"""Callbacks that shorten executions, and that skip steps done before a resume."""
 
 import keras
 
-from keras_elu.distributed.execution import Execution
+from keras_elu.distributed.functions import Functions
 
 
 class Limit(keras.callbacks.Callback):
-    """Makes an execution as short as the steps that are left of an epoch, or of an evaluation.
+    """Shortens executions to the remaining steps of an epoch or an evaluation.
 
     Args:
-        execution: What is executed.
-        steps: Steps of an epoch; None if it ends with the data.
-        test_steps: The same of an evaluation.
+        functions: The functions of the model.
+        steps: Number of steps of an epoch; None if it ends with the data.
+        test_steps: Number of steps of an evaluation; None if it ends with the data.
         epoch: The first epoch.
-        done: Steps of the first epoch that are done already.
+        done: Number of steps of the first epoch that are already done.
     """
 
     def __init__(
         self,
-        execution: Execution,
+        functions: Functions,
         steps: int | None,
         test_steps: int | None,
         epoch: int = 0,
         done: int = 0,
     ):
         super().__init__()
-        self._execution = execution
+        self._functions = functions
         self._steps, self._test_steps = steps, test_steps
         self._first_epoch, self._done_in_first = epoch, done
-        self.done = 0  # of the current epoch, in an earlier attempt
+        self.done = 0  # steps of the current epoch done in an earlier attempt
 
     def _limit(self, begin, steps, done):
         end = begin + self.model.steps_per_execution
         end = end if steps is None else min(end, steps)
-        self._execution.steps = max(0, end - max(begin, done))
+        self._functions.steps = max(0, end - max(begin, done))
 
     @property
     def skips(self) -> bool:
-        """Whether the execution has no step to do."""
-        return self._execution.steps == 0
+        """Whether the execution has no steps to do."""
+        return self._functions.steps == 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.done = self._done_in_first if epoch == self._first_epoch else 0
@@ -54,7 +54,7 @@ class Resumed(keras.callbacks.CallbackList):
     """Callbacks that are not called for the steps of an earlier attempt.
 
     Args:
-        limit: Of `callbacks`, the one that is called for every step.
+        limit: The one of the `callbacks` that is called for every step.
         callbacks: The callbacks.
         arguments: As for `keras.callbacks.CallbackList`.
     """

@@ -1,4 +1,4 @@
-"""The strategy of the process, and its scope."""
+"""The process's strategy and its scope."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ SECONDS_TO_MEET = 600
 
 
 def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager:
-    """Returns the strategy's scope, or a context that does nothing if the scope is already entered.
+    """Returns the strategy's scope, or a context that does nothing inside that scope.
 
     Raises:
         ValueError: If the process is in the scope of another strategy.
@@ -21,15 +21,15 @@ def scope(strategy: tf.distribute.Strategy) -> contextlib.AbstractContextManager
         return contextlib.nullcontext()
     if tf.distribute.has_strategy():
         raise ValueError(
-            "The model was made outside of the scope of the strategy in use: make the model, its "
-            "layers, its optimizer and its metrics in `with strategy.scope():`."
+            "The model was created outside the scope of the strategy in use: create the model, its "
+            "layers, its optimizer and its metrics inside `with strategy.scope():`."
         )
     return strategy.scope()
 
 
 @functools.cache  # a second strategy in a process aborts its collectives
 def strategy(name: str) -> tf.distribute.Strategy:
-    """Returns the strategy of that name. The process has one, and models are created in its scope.
+    """Returns the strategy with a name. A process has one, and creates its models in its scope.
 
     Args:
         name: "default" for one device; "mirrored" for all GPUs, or all logical CPU devices if there
@@ -51,13 +51,13 @@ def strategy(name: str) -> tf.distribute.Strategy:
     if name == "multiworker":
         with cluster.bounded_wait(cluster.read(), SECONDS_TO_MEET):
             made = tf.distribute.MultiWorkerMirroredStrategy()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # creating it has ignored the signal
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which TensorFlow has made ignored
         return made
     raise ValueError(f"The strategy must be default, mirrored or multiworker, not {name!r}.")
 
 
 def count(strategy: tf.distribute.Strategy) -> int:
-    """Returns the number of GPUs of a strategy; without GPUs, the number of its workers."""
+    """Returns the number of GPUs of a strategy, or without GPUs the number of its workers."""
     replicas = strategy.num_replicas_in_sync
     if replicas == 1 or tf.config.list_logical_devices("GPU"):
         return replicas

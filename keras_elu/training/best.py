@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 from keras_elu.training.run import Run
 
 

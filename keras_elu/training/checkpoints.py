@@ -1,4 +1,4 @@
-"""The callback by which a run that was stopped goes on as if it never had been."""
+"""A callback that saves a run, and resumes it as if it had never been stopped."""
 
 import math
 import pathlib
@@ -10,10 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Agreement, Copies
 from keras_elu.training.store import Checkpoint, Store
 
-# Of callbacks of Keras, what they remember from epoch to epoch.
+# The attributes in which callbacks of Keras remember earlier epochs.
 _REMEMBERED = {
     keras.callbacks.EarlyStopping: ("wait", "stopped_epoch", "best", "best_epoch"),
     keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
@@ -22,10 +23,10 @@ _REMEMBERED = {
 
 
 class Stopped(Exception):
-    """The run was told to stop, and has saved.
+    """The run was asked to stop, and has saved.
 
     Attributes:
-        step: Steps of training that are done.
+        step: Number of training steps done.
     """
 
     def __init__(self, step: int):
@@ -34,25 +35,27 @@ class Stopped(Exception):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves all that a run needs to go on, and brings it back.
+    """Saves everything that a run needs to resume, and restores it.
 
     That is every variable of the model, its optimizer and its metrics, those of the metrics for
     each replica, the position in the data, and what other callbacks remember. Training draws
     nothing from elsewhere: random numbers come from variables of the model, and pipelines of
-    `keras_elu.data` are a function of the step. A run on the same devices then goes on equal in
-    every bit; on another number of replicas, to rounding.
+    `keras_elu.data` are a function of the step. A run that resumes on the same devices is equal to
+    an uninterrupted one in every bit; on another number of replicas, to rounding.
 
-    It must be the last of the callbacks, and the training data must begin at batch `start`.
+    It must be the last of the callbacks of a `DistributedModel`, and the training data must begin
+    at batch `start`: an endless data set, with `steps_per_epoch`. A finite data set is resumed
+    between epochs, as a whole.
 
     Args:
         folder: Folder of the checkpoints.
-        every: Steps between them, such as "100", or seconds, such as "60s".
+        every: Steps between them, such as 100 or "100", or seconds, such as "60s".
         keep: Number of files to keep.
-        callbacks: Those, by any name, whose memory belongs to the run: EarlyStopping,
-            ModelCheckpoint, ReduceLROnPlateau, and all that have `get_state()`, which JSON can
-            hold, and `set_state(state)`.
-        stop: Asked after each execution whether to save and stop.
-        flush: Called before a checkpoint is written, so that what belongs before it is on the disk.
+        callbacks: Callbacks, by any name, whose memory belongs to the run: EarlyStopping,
+            ModelCheckpoint, ReduceLROnPlateau, and all that have `get_state()`, which returns what
+            JSON can hold, and `set_state(state)`.
+        stop: Called after each execution; returns whether to save and stop.
+        flush: Called before a checkpoint is written, to write first what belongs before it.
 
     Attributes:
         epoch: Epochs done; the `initial_epoch` of `DistributedModel.fit`.
@@ -60,7 +63,8 @@ class Checkpoints(keras.callbacks.Callback):
         start: Number of the first batch to train on.
 
     Raises:
-        ValueError: With one sentence, if `every` is neither, or another version wrote the folder.
+        ValueError: With one sentence, if `every` is neither, another version wrote the folder, or
+            `fit` is called with data that does not fit the checkpoint, or for another class.
 
     Example:
 
@@ -68,7 +72,7 @@ class Checkpoints(keras.callbacks.Callback):
     >>> model = keras_elu.training.DistributedModel(inputs, keras.layers.Dense(1)(inputs))
     >>> model.compile("sgd", "mse")
     >>> batches = tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1)))).repeat()
-    >>> checkpoints = Checkpoints("run/checkpoints", every="5")
+    >>> checkpoints = Checkpoints("run/checkpoints", every=5)
     >>> _ = model.fit(
     ...     batches.skip(checkpoints.start),
     ...     steps_per_epoch=10,
@@ -86,7 +90,7 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         folder: str | pathlib.Path,
         *,
-        every: str = "60s",
+        every: int | str = "60s",
         keep: int = 2,
         callbacks: Mapping[str, keras.callbacks.Callback] | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -106,7 +110,7 @@ class Checkpoints(keras.callbacks.Callback):
         state = {} if checkpoint is None else checkpoint.state
         self.epoch, self.step = state.get("epoch", 0), state.get("step_of_epoch", 0)
         self._done = self._saved = 0 if checkpoint is None else checkpoint.step
-        self._left_out = state.get("left_out", 0)  # batches that no step was done with
+        self._left_out = state.get("left_out", 0)  # batches that were left out
 
     @property
     def start(self) -> int:
@@ -114,20 +118,20 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def replicas(self) -> int | None:
-        """Number of replicas of the run that goes on; None if it begins."""
+        """Number of replicas of the run that resumes; None if it begins."""
         return self._found and self._found.state["replicas"]
 
     def check(self, model: keras.Model) -> None:
-        """As the function `check`, for the checkpoint from which the run goes on."""
+        """As the function `check`, for the checkpoint from which the run resumes."""
         if self._found is not None:
             check(model, self._found)
 
     def save_start(self) -> None:
-        """Makes sure that there is a checkpoint to go back to, before the first step."""
+        """Saves a checkpoint before the first step, for `go_back`."""
         self._save_first = True
 
     def go_back(self, step: int) -> None:
-        """Goes back to the newest checkpoint, to leave out the batches up to that of `step`."""
+        """Returns to the newest checkpoint, and leaves out the batches up to that of `step`."""
         self._store.wait()
         self._go_to(self._store.newest())
         self._left_out += step - self._done
@@ -147,6 +151,11 @@ class Checkpoints(keras.callbacks.Callback):
     # Where Keras calls.
 
     def on_train_begin(self, logs=None):
+        if not isinstance(self.model, DistributedModel):
+            raise ValueError(
+                "Checkpoints needs a keras_elu.training.DistributedModel, which can begin inside "
+                f"of an epoch, not a {type(self.model).__name__}: make the model one."
+            )
         strategy = self.model.distribute_strategy
         self._chief = strategy.extended.should_checkpoint
         self._agreement = self._agreement or Agreement(strategy)
@@ -155,13 +164,23 @@ class Checkpoints(keras.callbacks.Callback):
         self._epoch, self._step = self.epoch, self.step
         self._last = time.monotonic()
         if self._found is not None:
+            self._check_epoch(self._found)
             self._restore(self._found)
         elif self._save_first:
             self._save(self._snapshot())
 
+    def _check_epoch(self, checkpoint: Checkpoint) -> None:
+        held = checkpoint.state.get("steps", self._steps)
+        if held != self._steps:
+            raise ValueError(
+                f"An epoch has {self._steps} batches, but had {held} when the checkpoint was "
+                "saved: give fit the same steps_per_epoch and a data set with .repeat(), or, "
+                "where step is 0, the whole of a finite data set."
+            )
+
     def on_epoch_begin(self, epoch, logs=None):
         if self._found is not None and epoch == self.epoch:
-            if self.step:  # otherwise they are those of the validation before
+            if self.step:  # otherwise they belong to the validation before
                 self._copies.write(_numbered(self._found.arrays, "metric"))
             self._found = None
         elif epoch > self.epoch:
@@ -216,6 +235,7 @@ class Checkpoints(keras.callbacks.Callback):
         state = {
             "epoch": self._epoch,
             "step_of_epoch": self._step,
+            "steps": self._steps,
             "left_out": self._left_out,
             "replicas": self.model.distribute_strategy.num_replicas_in_sync,
             "shapes": [list(variable.shape) for variable in self.model.variables],
@@ -267,18 +287,19 @@ def restore_variables(model: keras.Model, checkpoint: Checkpoint) -> None:
         variable.assign(value)
 
 
-def interval(text: str, name: str = "every") -> tuple[int | None, float | None]:
-    """Returns the steps or the seconds that a text such as "100" or "60s" means.
+def interval(text: int | str, name: str = "every") -> tuple[int | None, float | None]:
+    """Returns the steps or the seconds that 100, "100" or "60s" means.
 
     Example:
 
-    >>> interval("100"), interval("60s")
-    ((100, None), (None, 60.0))
+    >>> interval(100), interval("100"), interval("60s")
+    ((100, None), (100, None), (None, 60.0))
 
     Raises:
         ValueError: With one sentence, if it means neither.
     """
-    number, seconds = text.removesuffix("s"), text.endswith("s")
+    written = str(text) if isinstance(text, int | str) and not isinstance(text, bool) else ""
+    number, seconds = written.removesuffix("s"), written.endswith("s")
     if not re.fullmatch("0*[1-9][0-9]{0,8}", number):
         raise ValueError(
             f"{name} must be steps, such as 100, or seconds, such as 60s, not {text!r}."
@@ -287,7 +308,7 @@ def interval(text: str, name: str = "every") -> tuple[int | None, float | None]:
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    """The variables that all replicas share, and those of which they agree."""
+    """The variables that have the same value on all replicas."""
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
     return own + model.optimizer.variables
@@ -307,7 +328,7 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def _memory(callback: keras.callbacks.Callback) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What a callback remembers: what JSON can hold, and weights."""
+    """The memory of a callback: values for JSON, and weights."""
     weights = list(getattr(callback, "best_weights", None) or [])
     if hasattr(callback, "get_state"):
         return callback.get_state(), weights
@@ -333,6 +354,6 @@ def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:
         if isinstance(callback, cls):
             return names
     raise TypeError(
-        f"{type(callback).__name__} must have get_state() and set_state(state), so that what it "
-        "remembers can be saved."
+        f"{type(callback).__name__} must have get_state() and set_state(state), with which its "
+        "memory is saved and restored."
     )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_elu import files
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 from keras_elu.training import checkpoints
 from keras_elu.training.config import Config, recipe_name, resolve
 from keras_elu.training.run import Run, compiled, load_dataset, prepare_run

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 from keras_elu.training.config import Config
 
 

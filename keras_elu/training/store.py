@@ -1,4 +1,4 @@
-"""Checkpoints on disk: a file is complete and intact, or it does not count."""
+"""Checkpoints on disk. Only complete and intact files count."""
 
 import concurrent.futures
 import dataclasses
@@ -16,23 +16,23 @@ import numpy as np
 from keras_elu import files
 
 FORMAT = 1
-SECONDS_WITHOUT_SAVING = 1800  # that a run goes on for although nothing can be written
+SECONDS_WITHOUT_SAVING = 1800  # How long a run continues when the disk refuses every write.
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.npz")
 
 
 class CannotSave(OSError):
-    """Checkpoints could not be written for long."""
+    """No checkpoint could be written for half an hour."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on.
+    """Everything that a run needs to resume.
 
     Attributes:
-        step: Steps of training that are done.
-        state: What JSON can hold.
-        arrays: The rest.
+        step: Number of training steps done.
+        state: The part that JSON can hold.
+        arrays: The variables, and the weights that callbacks keep.
     """
 
     step: int
@@ -43,11 +43,11 @@ class Checkpoint:
 class Store:
     """The latest checkpoints of a run, in one folder.
 
-    A file is written aside, under its final name only once it is on the disk as a whole, and that
-    name holds the first half of its SHA-256, by which it is checked before it is used.
+    Each file is written under a temporary name, synced to the disk, and then renamed. The final
+    name holds the first 16 digits of the file's SHA-256, which is checked before the file is read.
 
     Args:
-        folder: The folder, which is made when it is first written to.
+        folder: The folder, created by the first write.
         keep: Number of files to keep.
     """
 
@@ -60,10 +60,10 @@ class Store:
         self._damaged: list[pathlib.Path] = []
 
     def newest(self) -> Checkpoint | None:
-        """Returns the newest intact checkpoint; says on stderr which ones are damaged.
+        """Returns the newest intact checkpoint, and names damaged ones on stderr.
 
         Raises:
-            ValueError: With one sentence, if another version wrote it.
+            ValueError: If another version of the package wrote it.
         """
         self._damaged = []
         found = None
@@ -73,7 +73,7 @@ class Store:
                 break
             self._damaged.append(path)
         for path in self._damaged:
-            instead = "there is none before" if found is None else "the one before is used"
+            instead = "there is no earlier one" if found is None else "the previous one is used"
             print(f"{path} is damaged: {instead}", file=sys.stderr, flush=True)
         return found
 
@@ -83,18 +83,18 @@ class Store:
         return self._writing is not None and not self._writing.done()
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Begins to write a checkpoint, after the one before.
+        """Waits for the previous checkpoint, then starts writing this one in the background.
 
-        What the disk refuses is said on stderr, and the files that are there stay.
+        If the disk refuses, a line on stderr says so, and earlier files stay.
 
         Raises:
-            CannotSave: If it has refused for half an hour.
+            CannotSave: If the disk has refused for half an hour.
         """
         self.wait()
         self._writing = self._thread.submit(self._write, checkpoint)
 
     def wait(self) -> None:
-        """Returns when nothing is being written; raises as `write` does."""
+        """Waits until nothing is being written. Raises as `write` does."""
         if self._writing is not None:
             self._writing.result()
         if self._failing_since is not None:
@@ -102,7 +102,7 @@ class Store:
             if seconds > SECONDS_WITHOUT_SAVING:
                 raise CannotSave(
                     f"No checkpoint could be written to {self._folder} for {seconds:.0f} s: make "
-                    "room there, and give the same command again."
+                    "room there and repeat the command."
                 )
 
     def clear(self, all_but: int = 0) -> None:
@@ -115,7 +115,7 @@ class Store:
             self._folder.rmdir()
 
     def _files(self) -> list[pathlib.Path]:
-        """The files, the oldest first."""
+        """The files, oldest first."""
         paths = [path for path in self._folder.glob("step-*.npz") if _NAME.fullmatch(path.name)]
         return sorted(
             paths, key=lambda path: (int(_NAME.fullmatch(path.name)[1]), path.stat().st_mtime_ns)
@@ -137,7 +137,7 @@ class Store:
                 self._failing_since = time.monotonic()
                 print(
                     f"the checkpoint of step {checkpoint.step:,} could not be written "
-                    f"({error.strerror}): the run goes on, and the one before stays",
+                    f"({error.strerror}): the run continues, and the previous one stays",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -145,7 +145,7 @@ class Store:
         if self._failing_since is not None:
             self._failing_since = None
             print(
-                f"the checkpoint of step {checkpoint.step:,} is written again",
+                f"checkpoints are written again, from step {checkpoint.step:,}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -157,7 +157,7 @@ class Store:
 
 
 class _Hashing:
-    """A file for writing that hashes what passes."""
+    """A file, open for writing, that hashes the bytes written to it."""
 
     def __init__(self, file):
         self._file = file
@@ -167,7 +167,7 @@ class _Hashing:
         self.hash.update(data)
         return self._file.write(data)
 
-    def read(self, *_):  # numpy asks files for it
+    def read(self, *_):  # NumPy takes only objects with a `read` for files.
         raise OSError("for writing only")
 
     def flush(self) -> None:
@@ -175,7 +175,7 @@ class _Hashing:
 
 
 def read(path: pathlib.Path) -> Checkpoint | None:
-    """Returns the checkpoint in a file; None if it is not what was written."""
+    """Returns the checkpoint in a file, or None if the file is damaged."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -189,7 +189,7 @@ def read(path: pathlib.Path) -> Checkpoint | None:
         return None
     if state.pop("format", None) != FORMAT:
         raise ValueError(
-            f"{path} was written by another version of keras_elu: name a new folder, or use that "
-            "version."
+            f"{path} was written by another version of keras_elu: choose a new folder, or use "
+            "that version."
         )
     return Checkpoint(state.pop("step"), state, values)

@@ -1,4 +1,4 @@
-"""The same mathematics under every strategy: one replica, by stock Keras, is the oracle."""
+"""The same mathematics under every strategy; stock Keras on one replica is the oracle."""
 
 import contextlib
 import itertools
@@ -129,7 +129,7 @@ def test_every_optimizer_updates_as_on_one_replica(name):
 
 @pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
 def test_stock_keras_clips_before_it_sums(name):
-    """F10. With whole batches, so that it does not fail for another reason."""
+    """F10, with whole batches, as uneven ones fail for another reason."""
     setting = {"optimizer": OPTIMIZERS[name], "data": (X[:WHOLE], Y[:WHOLE])}
     expected = trained(one_replica(), keras.Model, **setting)
     assert differ(trained(two_replicas(), keras.Model, **setting), expected)
@@ -212,7 +212,7 @@ TWO = {
 
 
 def test_two_outputs():
-    """Stock Keras counts each batch once in the losses of single outputs, whatever its size."""
+    """In the losses of single outputs, stock Keras ignores the sizes of batches."""
     expected = trained(one_replica(), keras.Model, **TWO)
     got = trained(two_replicas(), **TWO, **HARD)
     wrong = {"a_loss", "b_loss"}
@@ -238,8 +238,34 @@ def test_several_inputs():
     assert_same(trained(two_replicas(), **setting, **HARD), expected)
 
 
-# Batch normalisation and drop-out: every piece of a batch has its own statistics and its own mask,
-# so that two replicas are two micro-batches on one.
+# Batch normalisation and dropout: every piece of a batch has its own statistics and its own mask.
+# Two replicas are two micro-batches on one.
+
+
+@pytest.mark.parametrize("compiling", [{}, HARD], ids=["plain", "hard"])
+def test_a_mask_of_the_output_divides_the_loss_by_the_valid_entries(compiling):
+    x = np.ones((35, 4, 8), "float32") * X[:, None]
+    x[10:, 1:] = 0  # void, most of them in the second half of a batch
+    setting = {
+        "inputs": lambda: keras.Input((4, 8)),
+        "network": lambda x: layers.Dense(3)(layers.Masking()(x)),
+        "data": (x, np.repeat(Y[:, None], 4, 1)),
+    }
+    expected = trained(one_replica(), keras.Model, **setting)
+    assert_same(trained(two_replicas(), **setting, **compiling), expected)
+
+
+@pytest.mark.parametrize("rows", [8, 7, 1])
+@pytest.mark.parametrize("strategy", [one_replica, two_replicas])
+def test_a_batch_given_alone_is_a_step_of_the_whole_batch(strategy, rows):
+    made, plain = make(strategy()), make(one_replica(), keras.Model)
+    for _ in range(2):
+        expected = plain.train_on_batch(X[:rows], Y[:rows])
+        assert made.train_on_batch(X[:rows], Y[:rows]) == pytest.approx(expected, rel=1e-5)
+    assert made.test_on_batch(X, Y) == pytest.approx(plain.test_on_batch(X, Y), rel=1e-5)
+    outputs = made.predict_on_batch(X[:rows])
+    np.testing.assert_allclose(outputs, plain.predict_on_batch(X[:rows]), 1e-5, 1e-6)
+
 
 WHOLE_BATCHES = {"data": (X[:WHOLE], Y[:WHOLE])}
 
@@ -261,7 +287,7 @@ def test_one_replica_is_stock_keras_to_the_bit(network):
 
 
 def moving_mean(model):
-    """Of a layer that saw one batch, whose first half is 0 and second half 10, from mean 0."""
+    """The moving mean, from 0, after a batch whose first half is 0 and second half 10."""
     strategy = two_replicas()
     network = layers.BatchNormalization(momentum=0.0)
     made = make(strategy, model, network=network, loss=lambda: "mse")
@@ -271,7 +297,7 @@ def moving_mean(model):
 
 
 def test_moving_statistics_are_averaged_over_the_replicas():
-    """F4: stock Keras keeps those of the first."""
+    """F4: stock Keras keeps the statistics of the first replica."""
     means = moving_mean(training.DistributedModel)
     for mine in two_replicas().experimental_local_results(means.value):
         np.testing.assert_allclose(mine.numpy(), 5.0)
@@ -289,7 +315,7 @@ def test_synchronised_batch_normalisation_is_that_of_the_whole_batch():
 
 
 class Masks(keras.layers.Layer):
-    """A drop-out whose masks are summed in a weight, by row of the batch."""
+    """A dropout whose masks are summed in a weight, for each row of the batch."""
 
     def __init__(self, rows):
         super().__init__()
@@ -306,7 +332,7 @@ class Masks(keras.layers.Layer):
 
 
 def masks(model, strategy, **compiling):
-    """What each replica's mask adds to the one weight, with a learning rate of 1."""
+    """The contribution of each replica's mask to the weight, with a learning rate of 1."""
     made = make(
         strategy,
         model,
@@ -333,7 +359,7 @@ def test_every_replica_draws_its_own_mask_reproducibly():
 
 
 class Wide(keras.layers.Layer):
-    """Fails, as a convolution on some devices does, where there are no rows."""
+    """Fails without rows, as a convolution does on some devices."""
 
     def call(self, x):
         rows = keras.ops.shape(x)[0]
@@ -345,7 +371,7 @@ class Wide(keras.layers.Layer):
 
 
 def test_no_replica_runs_an_empty_batch():
-    """F6: of a last batch of one row, one of two replicas gets none."""
+    """F6: one of two replicas gets no row of a last batch of one row."""
     setting = {"data": (X[:17], Y[:17]), "network": lambda x: dense(Wide()(x))}
     expected = trained(one_replica(), keras.Model, **setting)
     assert_same(trained(two_replicas(), **setting), expected)
@@ -372,7 +398,7 @@ def test_predictions_come_in_order_once_each():
 
 
 def test_the_strategy_is_one_object():
-    """F8: a second one in a process aborts its collectives."""
+    """F8: a second strategy in a process aborts the collectives."""
     assert training.strategy("mirrored") is training.strategy("mirrored")
 
 
@@ -411,7 +437,7 @@ def starts_of_the_data(model):
 
 
 def test_no_hidden_batch_is_read():
-    """F9: stock Keras starts the data a first time, to build from a batch that it throws away."""
+    """F9: stock Keras reads and discards a batch to build the model."""
     assert starts_of_the_data(training.DistributedModel) == 1
     assert starts_of_the_data(keras.Model) == 2
 
@@ -436,7 +462,7 @@ def test_nothing_is_traced_again():
 
 
 def test_what_is_not_built_is_built_outside_of_the_trace():
-    """F11: the first that a new model does is a step; stock Keras builds in its loops only."""
+    """F11: a new model starts with a single step; stock Keras builds only in its loops."""
     made = make(two_replicas(), metrics=lambda: ["accuracy"], jit_compile=True)
     assert not made.optimizer.built
     logs = made.train_on_batch(X[:8], Y[:8], return_dict=True)
@@ -450,9 +476,9 @@ def test_what_is_not_built_is_built_outside_of_the_trace():
 
 
 def test_it_runs_eagerly_too():
-    expected = trained(one_replica(), keras.Model, **WHOLE_BATCHES)
+    expected = trained(one_replica(), keras.Model)
     for strategy in (one_replica(), two_replicas()):
-        assert_same(trained(strategy, run_eagerly=True, **WHOLE_BATCHES), expected)
+        assert_same(trained(strategy, run_eagerly=True), expected)
 
 
 def test_a_scheduled_alpha_follows_the_steps_not_the_pieces():
@@ -489,7 +515,7 @@ def test_it_is_saved_as_a_plain_model(tmp_path):
     made = make(two_replicas(), micro_batches=2)
     best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="loss")
     made.fit(X, Y, verbose=0, callbacks=[best])
-    assert type(made) is training.DistributedModel
+    assert isinstance(made, training.DistributedModel)
     done = subprocess.run(
         [sys.executable, "-c", LOAD, tmp_path / "best.keras"], capture_output=True, text=True
     )
@@ -517,7 +543,7 @@ def test_the_callbacks_of_keras_work():
 
 
 class Memory(keras.layers.Layer):
-    """Needs 70 TB for 8 rows, and none to speak of for 4."""
+    """Needs 70 TB for 8 rows, and almost nothing for 4."""
 
     def call(self, x):
         size = tf.cast(tf.minimum(tf.shape(x)[0] // 4, 2), tf.int64) ** 44
@@ -554,13 +580,6 @@ def mirrored(**compiling):
     return make(two_replicas(), **compiling)
 
 
-def masked():
-    inputs = lambda: keras.Input((4, 2))  # noqa: E731
-    network = lambda x: layers.Dense(3)(layers.Masking()(x))  # noqa: E731
-    made = make(two_replicas(), inputs=inputs, network=network)
-    made.fit(np.ones((8, 4, 2)), np.ones((8, 4)), verbose=0)
-
-
 def layers_outside():
     inputs = keras.Input((8,))
     outputs = dense(inputs)
@@ -589,20 +608,19 @@ def second_strategy():
 
 
 MISUSES = {
-    "a second strategy": (second_strategy, "Another strategy was made before"),
-    "layers outside": (layers_outside, "was created outside of the scope"),
-    "fitted elsewhere": (fitted_elsewhere, "made outside of the scope of the strategy in use"),
-    "optimizer outside": (optimizer_outside, "of the optimizer was created outside of the scope"),
+    "a second strategy": (second_strategy, "already has another strategy"),
+    "layers outside": (layers_outside, "was created outside the scope"),
+    "fitted elsewhere": (fitted_elsewhere, "created outside the scope of the strategy in use"),
+    "optimizer outside": (optimizer_outside, "of the optimizer was created outside the scope"),
     "micro_batches 0": (lambda: mirrored(micro_batches=0), "not 0"),
     "micro_batches 1.5": (lambda: mirrored(micro_batches=1.5), "not 1.5"),
     "accumulation": (
         lambda: mirrored(optimizer=lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2)),
-        "give it to compile as micro_batches",
+        "pass micro_batches=2 to compile",
     ),
     "synchronised, XLA": (lambda: synchronised_xla(jit_compile=True), "synchronized=False"),
     "synchronised, parts": (lambda: synchronised_xla(micro_batches=2), "synchronized=False"),
-    "a mask": (masked, "has a mask"),
-    "distributed data": (distributed_data, "is distributed already"),
+    "distributed data": (distributed_data, "is already distributed"),
     "auto without a size": (
         lambda: mirrored(micro_batches="auto").fit(X, Y, batch_size=8, verbose=0),
         "drop_remainder=True",
@@ -692,7 +710,7 @@ for units in (3, 5):
 @pytest.mark.slow
 @pytest.mark.parametrize(("whose", "trained"), [("stock", [3]), ("ours", [3, 5])])
 def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
-    """F8: with a strategy of its own, as stock Keras lets one make it, it does not."""
+    """F8: with two strategies, which stock Keras permits, it does not."""
     done = subprocess.run(
         [sys.executable, "-c", TWO_MODELS, whose],
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
@@ -705,14 +723,14 @@ def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
 
 
 def test_stock_keras_overruns_an_epoch():
-    """Its last execution is a full one."""
+    """The last execution is a full one."""
     made = make(one_replica(), keras.Model, steps_per_execution=2)
     made.fit(counted_batches([]), steps_per_epoch=5, epochs=2, verbose=0, shuffle=False)
     assert int(made.optimizer.iterations) == 12
 
 
 def compiled_layers(network, **compiling):
-    """Whether "auto" chooses XLA for a network on this machine."""
+    """Returns whether "auto" chooses XLA for a network on this machine."""
     return make(one_replica(), network=network, jit_compile="auto", **compiling).jit_compile
 
 

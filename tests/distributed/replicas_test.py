@@ -1,4 +1,4 @@
-"""Every replica's own copies, read and written in every bit, and what workers agree on."""
+"""Per-replica copies, read and written bit by bit, and agreement between workers."""
 
 import keras
 import numpy as np
@@ -78,7 +78,7 @@ def test_one_worker_agrees_with_itself(name):
 
 
 def test_workers_do_what_one_of_them_wishes():
-    """The sum over two replicas, each of which is a worker to `Agreement`."""
+    """The sum over two replicas, which `Agreement` takes for workers."""
     strategy = strategies.strategy("mirrored")
     agreement = replicas.Agreement(strategy)
     agreement._alone = False

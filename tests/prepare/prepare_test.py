@@ -25,6 +25,7 @@ from keras_elu import data
 from keras_elu.data import jpeg
 from keras_elu.prepare import __main__ as prepare
 from keras_elu.prepare import archives, images, plan, processes, shards, sources
+from tests.processes import alive, children, wait_until
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 # The published ground truth of the first validation images: 65, 970, 230, 809, 516.
@@ -791,18 +792,11 @@ def server(tmp_path_factory):
     server.close()
 
 
-def children(pid):
+def workers_of(pid):
     """The workers of a process, besides Python's resource tracker."""
-    pids = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    commands = {int(p): pathlib.Path(f"/proc/{p}/cmdline").read_bytes() for p in pids}
+    pids = children(pid)
+    commands = {p: pathlib.Path(f"/proc/{p}/cmdline").read_bytes() for p in pids}
     return [p for p, command in commands.items() if b"spawn_main" in command]
-
-
-def when(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @pytest.mark.slow
@@ -814,9 +808,9 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
     complete, seen = (lambda: set(folder.glob("progress/imagenet2012-*-of-?????.json"))), set()
     for end in ("kill", "stop", "kill", "kill"):
         pid = server.start(*command)
-        when(lambda seen=seen: len(complete() - seen) >= 2)
+        wait_until(lambda seen=seen: len(complete() - seen) >= 2)
         time.sleep(generator.uniform(0, 0.02))
-        workers_ = children(pid)
+        workers_ = workers_of(pid)
         if end == "stop":
             assert prepare.main([*map(str, command)]) == 2  # a second one meanwhile
             assert f"is in use by process {pid} on" in error_of(capfd)
@@ -828,7 +822,7 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
         else:
             os.kill(pid, signal.SIGKILL)
             assert server.end() == -signal.SIGKILL
-        when(lambda: not any(map(alive, workers_)), 20)  # noqa: B023
+        wait_until(lambda: not any(map(alive, workers_)), 20)  # noqa: B023
         assert "Traceback" not in server.log.read_text()
         assert not tfds.builder("imagenet2012", data_dir=tmp_path).is_prepared()
         seen = complete()
@@ -846,16 +840,10 @@ def test_whatever_ends_it_the_same_command_goes_on(server, folders, tmp_path, ca
     assert not folder.exists()
 
 
-def alive(pid):
-    with contextlib.suppress(FileNotFoundError):
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def test_ctrl_c_at_once_is_heeded_too(server, folders, tmp_path):
     pid = server.start(folders, tmp_path, "--processes", "2")
-    when(lambda: children(pid))
-    started = children(pid)
+    wait_until(lambda: workers_of(pid))
+    started = workers_of(pid)
     for worker in started:  # a terminal sends it to all
         os.kill(worker, signal.SIGINT)
         os.kill(worker, signal.SIGTERM)
@@ -871,8 +859,8 @@ def test_ctrl_c_at_once_is_heeded_too(server, folders, tmp_path):
 
 def test_a_process_that_dies_ends_it(server, folders, tmp_path):
     pid = server.start(folders, tmp_path, "--processes", "2")
-    when(lambda: len(children(pid)) == 2)
-    os.kill(children(pid)[1], signal.SIGKILL)
+    wait_until(lambda: len(workers_of(pid)) == 2)
+    os.kill(workers_of(pid)[1], signal.SIGKILL)
     assert server.end() == 1
     text = server.log.read_text()
     assert "error: A process was killed by SIGKILL" in text
@@ -894,7 +882,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_it_and_room_lets_it_go_on(server, folders, small_disk, monkeypatch):
     other = small_disk / "other"  # what fills the disk while it writes
     pid = server.start(folders, small_disk, "--resize", "128", "--processes", "1")
-    when(lambda: children(pid))
+    wait_until(lambda: workers_of(pid))
     with contextlib.suppress(OSError):
         other.write_bytes(bytes(2**21))
     assert server.end() == 1

@@ -2,11 +2,12 @@
 
 import csv
 import os
-import pathlib
 import re
 import signal
 
 import pytest
+
+from tests.processes import children
 
 MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
 FILES = {
@@ -57,12 +58,6 @@ def test_two_replicas_and_two_workers_give_the_curves_of_one_replica(
         assert {path.name for path in (tmp_path / folder).iterdir()} == FILES | {"tensorboard"}
 
 
-def trainers_below(launcher):
-    """The processes that launch has started, in the order of their start."""
-    children = pathlib.Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    return [int(child) for child in children]
-
-
 @pytest.mark.slow
 @pytest.mark.multiworker
 @pytest.mark.parametrize(
@@ -80,7 +75,7 @@ def test_a_run_resumes_after_a_worker_failed(victim, fault, said, launch, traine
     for line in process.stdout:
         lines.append(line)
         if "epoch 3/8" in line and "resuming" not in "".join(lines):
-            os.kill(trainers_below(process.pid)[victim], fault)
+            os.kill(children(process.pid)[victim], fault)
     output = "".join(lines)
     assert process.wait() == 0, output
     assert re.search(said, output), output

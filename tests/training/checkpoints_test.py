@@ -239,7 +239,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     ids=["no length", "an end", "arrays"],
 )
 def test_to_begin_amid_an_epoch_needs_endless_data_and_a_length(fitting):
-    with pytest.raises(ValueError, match="initial_step needs steps_per_epoch and endless data"):
+    with pytest.raises(ValueError, match="initial_step needs steps_per_epoch and an endless"):
         make().fit(**fitting, initial_step=2, verbose=0)
 
 
@@ -270,3 +270,47 @@ def test_seconds_are_counted_from_one_checkpoint_to_the_next(tmp_path, monkeypat
     checkpoints.close()
     steps = [int(path.name.split("-")[1]) for path in sorted(tmp_path.iterdir())]
     assert steps == [3, 6, 9, 12, 15]
+
+
+def finite(folder, skipped, epochs):
+    """A run on a finite data set of three batches; returns the steps of its optimizer."""
+    model = make()
+    checkpoints = Checkpoints(folder, every=1)
+    data = tf.data.Dataset.from_tensor_slices((X[:24], Y[:24])).batch(BATCH)
+    model.fit(
+        data.skip(checkpoints.start if skipped else 0),
+        epochs=epochs,
+        initial_epoch=checkpoints.epoch,
+        initial_step=checkpoints.step,
+        callbacks=[checkpoints],
+        shuffle=False,
+        verbose=0,
+    )
+    checkpoints.close()
+    return int(model.optimizer.iterations)
+
+
+def test_a_finite_data_set_is_resumed_whole_between_epochs_or_refused(tmp_path):
+    assert finite(tmp_path, False, 2) == 6
+    with pytest.raises(ValueError, match="had 3 when the checkpoint was saved"):
+        finite(tmp_path, True, 4)
+    assert finite(tmp_path, False, 4) == 12
+
+
+def test_a_plain_model_is_told_what_it_needs(tmp_path):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="needs a keras_elu"):
+        model.fit(X, np.ones((len(X), 3)), callbacks=[Checkpoints(tmp_path)], verbose=0)
+
+
+@pytest.mark.parametrize("every", [100, "100"])
+def test_an_interval_is_a_number_or_a_text(every):
+    assert interval(every) == (100, None)
+
+
+@pytest.mark.parametrize("every", [0, -1, True, 1.5, None])
+def test_what_is_no_interval_is_refused(every):
+    with pytest.raises(ValueError, match="must be steps, such as 100"):
+        interval(every)

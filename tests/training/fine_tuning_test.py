@@ -73,7 +73,7 @@ def test_a_slow_backbone_moves_by_its_fraction(train, digits_run):
 
 
 def test_weight_decay_is_scaled_with_the_learning_rate():
-    from keras_elu.distributed import keras_internals
+    from keras_elu.steps import keras_internals
 
     x = keras.Input((2,))
     model = keras.Model(x, keras.layers.Dense(1)(keras.layers.Dense(2)(x)))

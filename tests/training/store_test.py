@@ -80,7 +80,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, capsys):
             broken[position] ^= 1 << (position % 8)
         newest.write_bytes(broken)
         assert Store(tmp_path).newest().step == 1, (how, position)
-        assert capsys.readouterr().err == f"{newest} is damaged: the one before is used\n"
+        assert capsys.readouterr().err == f"{newest} is damaged: the previous one is used\n"
     newest.write_bytes(whole)
     assert Store(tmp_path).newest().step == 2
 
@@ -103,7 +103,7 @@ def test_where_all_are_damaged_the_run_begins(tmp_path, capsys):
     for path in tmp_path.iterdir():
         path.write_bytes(b"PK")
     assert Store(tmp_path).newest() is None
-    assert "there is none before" in capsys.readouterr().err
+    assert "there is no earlier one" in capsys.readouterr().err
 
 
 def test_one_of_another_version_is_refused(tmp_path, monkeypatch):
@@ -144,7 +144,7 @@ def test_on_a_full_disk_the_last_one_stays_and_later_ones_are_written_again(smal
     made.write(Checkpoint(3, {}, {"large": np.zeros(4000)}))
     made.wait()
     assert Store(small_disk).newest().step == 3
-    assert capsys.readouterr().err == "the checkpoint of step 3 is written again\n"
+    assert capsys.readouterr().err == "checkpoints are written again, from step 3\n"
 
 
 def test_a_disk_that_is_full_for_long_stops_the_run(small_disk, monkeypatch, capsys):

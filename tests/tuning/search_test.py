@@ -9,7 +9,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 
 import matplotlib.image
 import pytest
@@ -21,7 +20,7 @@ from keras_elu.recipes import mnist
 from keras_elu.tuning import oracles, outcomes, runners
 from keras_elu.tuning.config import parse
 from keras_elu.tuning.search import Search
-from tests.search_torture import children
+from tests.processes import children, wait_until
 
 ROOT = pathlib.Path(__file__).parents[2]
 SPACES = {"learning_rate": tuning.learning_rate, "alpha": tuning.alpha}
@@ -165,13 +164,6 @@ def start(here, *arguments, script=(ROOT / "tuning" / "mnist.py",)):
     )
 
 
-def wait_until(condition, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def ended(pid, seconds):
     """Whether a process, which need not be a child, ends in time."""
     try:
@@ -199,7 +191,7 @@ def test_a_stopped_search_resumes_and_keeps_the_best(flags, here, capsys):
     command += ["--executions_per_trial", 2, "--parallel_trials", 2, "--run_dir", "my run"]
     first = start(here, *command)
     trials = here / "my run" / "trials"
-    wait_until(lambda: first.poll() is not None or list(trials.glob("*/config.json")))
+    wait_until(lambda: first.poll() is not None or list(trials.glob("*/config.json")), 300)
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate()
     assert first.returncode == os.EX_TEMPFAIL, out + err
@@ -283,7 +275,7 @@ def test_no_trial_outlives_a_dead_search_and_the_same_command_resumes(number, fl
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
     command += ["--executions_per_trial", 1, "--parallel_trials", 2, "--run_dir", "run"]
     first = start(here, *command)
-    wait_until(lambda: first.poll() is not None or len(children(first.pid)) == 2)
+    wait_until(lambda: first.poll() is not None or len(children(first.pid)) == 2, 300)
     trials = children(first.pid)
     first.send_signal(number)
     first.communicate()
@@ -306,7 +298,7 @@ def test_a_hanging_trial_is_killed_after_the_stated_time_and_resumed(flags, here
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 1]
     command += ["--executions_per_trial", 1, "--run_dir", "run"]
     process = start(here, *command, script=["-c", code])
-    wait_until(lambda: process.poll() is not None or children(process.pid))
+    wait_until(lambda: process.poll() is not None or children(process.pid), 300)
     (pid,) = children(process.pid)
     os.kill(pid, signal.SIGSTOP)
     out, err = process.communicate()

@@ -1,4 +1,4 @@
-"""The numbers that are kept of every step, for the layers and optimizers that have them."""
+"""The scalars of every step, for the layers and optimizers that have them."""
 
 import time
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_elu import layers, schedules
-from keras_elu.distributed import step_scalars
+from keras_elu.steps import step_scalars
 
 ALPHA = schedules.Linear(1.0, 0.5, 10)
 RATE = schedules.Linear(0.4, 0.2, 10)
@@ -34,9 +34,9 @@ MIDDLES = {
 @pytest.mark.parametrize(("middle", "alphas"), MIDDLES.values(), ids=MIDDLES)
 def test_only_alphas_that_change_have_a_name(middle, alphas):
     made = model(*middle)
-    training = step_scalars.StepScalars(made, training=True)
+    training = step_scalars.Reader(made, training=True)
     assert list(training.names) == ["batch_loss", "input_wait", "learning_rate", *alphas]
-    assert step_scalars.StepScalars(made, training=False).names == ("batch_loss", "input_wait")
+    assert step_scalars.Reader(made, training=False).names == ("batch_loss", "input_wait")
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_schedules_and_of_the_mean(scaled):
     learnt.set_weights([np.log([0.5, 1.0, 3.0])])
     alphas = keras.ops.convert_to_numpy(learnt.alpha)
     assert len(np.unique(alphas)) == 3
-    kept = step_scalars.StepScalars(made, training=True)
+    kept = step_scalars.Reader(made, training=True)
     getattr(optimizer, "inner_optimizer", optimizer).iterations.assign(4)
     np.testing.assert_allclose([float(x) for x in kept.before()], [float(RATE(4))], rtol=1e-6)
     after = [float(x) for x in kept.after()]
@@ -58,7 +58,7 @@ def test_values_are_those_of_the_schedules_and_of_the_mean(scaled):
 
 
 def test_an_evaluation_reads_no_variables():
-    kept = step_scalars.StepScalars(model(layers.ParametricELU()), training=False)
+    kept = step_scalars.Reader(model(layers.ParametricELU()), training=False)
     assert (kept.before(), kept.after()) == ([], [])
 
 

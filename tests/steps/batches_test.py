@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_elu.distributed.batches import cut
+from keras_elu.data.datasets import ByWorker
+from keras_elu.steps.batches import cut
 
 WORKERS, REPLICAS = 2, 4
 
 
 def parts(dataset, worker):
-    """What the replicas of a worker get, in their order: the rows of theirs that count."""
+    """Returns the rows of each replica of a worker, without placeholders."""
     context = tf.distribute.InputContext(WORKERS, worker, REPLICAS)
     return [(int(count), x.numpy(), y.numpy()) for count, (x, y) in cut(dataset, context)]
 
@@ -20,7 +21,7 @@ def whole(sizes):
 
 
 def of_worker(sizes, spare):
-    """The same batches, made by each worker for itself; where it has no row, one stands in."""
+    """The same batches, of which each worker makes its own rows, or else a placeholder."""
 
     def make(number, workers):
         def rows():
@@ -46,7 +47,7 @@ def test_a_data_set_that_can_makes_the_rows_of_a_worker_alone(sizes):
 
     alone = whole(sizes).map(lambda x, y: tf.numpy_function(refuse, [x, y], [tf.int64] * 2))
     alone = alone.map(lambda x, y: tuple(tf.ensure_shape(t, [None]) for t in (x, y)))
-    alone.of_worker = of_worker(sizes, spare=99)
+    alone = ByWorker(alone, of_worker(sizes, spare=99))
     seen = []
     for worker in range(WORKERS):
         own = parts(alone, worker)
@@ -58,3 +59,24 @@ def test_a_data_set_that_can_makes_the_rows_of_a_worker_alone(sizes):
     assert sorted(seen) == list(range(sum(sizes)))
     of_all = [n for w in range(WORKERS) for c, x, _ in parts(whole(sizes), w) for n in x[:c]]
     assert sorted(of_all) == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda dataset: dataset.map(lambda x, y: (x[::-1], y[::-1])),
+        lambda dataset: dataset.prefetch(1),
+        lambda dataset: dataset.skip(1),
+        lambda dataset: dataset.take(1),
+        lambda dataset: dataset.skip(1).map(lambda x, y: (x[::-1], y[::-1])),
+    ],
+)
+def test_a_transformation_sees_whole_batches_whichever_worker_makes_them(transform):
+    sizes = [8, 8]
+    divided = ByWorker(whole(sizes), of_worker(sizes, spare=99))
+    for worker in range(WORKERS):
+        expected = parts(transform(whole(sizes)), worker)
+        got = parts(transform(divided), worker)
+        for (count, *rows), (expected_count, *expected_rows) in zip(got, expected, strict=True):
+            assert count == expected_count
+            np.testing.assert_array_equal(rows, expected_rows)

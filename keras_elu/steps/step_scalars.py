@@ -1,4 +1,4 @@
-"""The scalars of every training step, including those inside an execution of several steps."""
+"""The scalars of every training step, also of the steps inside one execution."""
 
 import time
 from collections.abc import Callable
@@ -7,20 +7,20 @@ import keras
 import tensorflow as tf
 
 from keras_elu import layers
-from keras_elu.distributed import keras_internals
+from keras_elu.steps import keras_internals
 
 
-class StepScalars:
-    """Gives a row of numbers for every step; called where the steps are traced.
+class Reader:
+    """Reads the scalars of a step while the step is traced.
 
     Args:
-        model: A compiled model, all variables of which exist.
-        training: Whether it trains; an evaluation has its loss and its wait only.
+        model: A compiled model whose variables all exist.
+        training: Whether the step trains; evaluation has only the loss and the wait.
 
     Attributes:
-        names: Of the numbers: the loss of the step's batch; the seconds for which it waited for the
-            batch; the learning rate that it used; and by layer each alpha that changes, a schedule
-            or learnt, the mean where it is several, as it is after the step.
+        names: Names of the scalars: the loss of the step's batch; the seconds spent waiting for the
+            batch; the learning rate; and, for each layer with a scheduled or learnt alpha, its mean
+            after the step.
     """
 
     def __init__(self, model: keras.Model, training: bool):
@@ -32,16 +32,16 @@ class StepScalars:
         self.names = ("batch_loss", "input_wait", *rate, *self._changing)
 
     def before(self) -> list[tf.Tensor]:
-        """The numbers that stand before the step."""
+        """Returns the scalars to read before the step."""
         return [] if self._optimizer is None else [_mean(self._optimizer.learning_rate)]
 
     def after(self) -> list[tf.Tensor]:
-        """The numbers that stand after it."""
+        """Returns the scalars to read after the step."""
         return [_mean(layer.alpha) for layer in self._changing.values()]
 
 
 def timed(get: Callable, first: Callable) -> tuple:
-    """Returns what `get` gives, and the seconds until the tensor `first` of it was there."""
+    """Returns `get()`, `first` of it, and the seconds until that tensor was ready."""
     now = tf.timestamp if _has_timestamp() else _python_time
     begin = now()
     with tf.control_dependencies([begin]):

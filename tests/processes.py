@@ -1,0 +1,31 @@
+"""Processes that tests start: which are alive, which have children, and waiting for them."""
+
+import pathlib
+import time
+from collections.abc import Callable
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and has not ended as a zombie."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """Returns the children of a process, in the order of their start; none if it has ended."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    try:
+        return sorted(int(child) for task in tasks for child in task.read_text().split())
+    except OSError:
+        return []
+
+
+def wait_until(happened: Callable[[], bool], seconds: float = 60, every: float = 0.01) -> None:
+    """Waits, and fails if it has not happened in time."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(every)
