@@ -41,8 +41,8 @@ def write(
     lines = [
         f"# {model.name} on {config.get('dataset')}",
         "",
-        f"An image classifier for {len(model.class_names)} classes, trained by "
-        f"[keras_elu](https://github.com/keras-elu/keras_elu) and exported as {kind}.",
+        f"An image classifier for {len(model.class_names)} classes, trained by the Python package "
+        f"keras_elu and exported as {kind}.",
         "",
         "## Use",
         "",
