@@ -35,6 +35,7 @@ setuptools.setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "docs": ["furo", "myst-parser", "sphinx"],
+        "export": ["ai-edge-litert", "onnx", "onnxruntime", "tf2onnx"],
         "plots": ["matplotlib"],
         "tuning": [
             "keras-tuner>=1.4.8,<1.5",

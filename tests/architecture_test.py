@@ -17,7 +17,7 @@ FLOORS = [
     {"monitoring"},
     {"training"},
     {"recipes"},
-    {"audit", "doctor", "experiments", "launch", "report", "tuning"},
+    {"audit", "doctor", "experiments", "export", "launch", "predict", "report", "tuning"},
     {"trainers", "benchmarks"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

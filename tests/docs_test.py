@@ -6,6 +6,7 @@ import pathlib
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -46,8 +47,9 @@ def identity(page):
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    """An empty folder from which all files of the checkout can be reached, to be written into."""
+def checkout(tmp_path, digits_run):
+    """A folder that leads to all files of the checkout, with a run like that of `make train`."""
+    shutil.copytree(digits_run, tmp_path / "runs" / "imagenet-digits")
     for name in ("Makefile", "benchmarks", "docs", "keras_elu", "tests", "trainers", "tuning"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
@@ -158,6 +160,8 @@ def test_a_command_is_accepted(page, words, checkout, parsing_only, monkeypatch)
         ["-m", "keras_elu.launch", "trainers/mnist.py"],
         ["-m", "keras_elu.prepare", "SOURCE", "DATA_DIR", "--no_such_flag"],
         ["-m", "keras_elu.report", "--no_such_flag"],
+        ["-m", "keras_elu.predict", "RUN", "PATH", "--no_such_flag"],
+        ["-m", "keras_elu.export", "RUN", "OUT", "--to", "no_such_format"],
         ["benchmarks/steps.py", "--tables", "no_such_table"],
     ],
     ids=" ".join,
@@ -177,6 +181,7 @@ def test_every_flag_in_the_prose_is_one(capsys, monkeypatch):
         *(["trainers/imagenet_resnet.py"], ["trainers/cifar.py"], ["tuning/mnist.py"]),
         *(["-m", "keras_elu.prepare"], ["-m", "keras_elu.experiments"]),
         *(["-m", "keras_elu.launch"], ["-m", "keras_elu.report"]),
+        *(["-m", "keras_elu.predict"], ["-m", "keras_elu.export"]),
     ):
         with pytest.raises(SystemExit):
             execute([*words, "--help"], monkeypatch)

@@ -64,11 +64,13 @@ class Dataset(abc.ABC):
         class_names: The name of each class, in the order of the labels.
         image_shape: (height, width, channels); height and width are None where they vary.
         examples: Number of images by split: train, validation, test.
+        held_out: Whether its validation images differ from its test images.
         crop: Side of the square in the centre of a picture that is evaluated, as a fraction of the
             shorter side. None: the whole picture is.
         failure: Why its pipelines have failed; None if they have not.
     """
 
+    held_out = True
     crop: float | None = None
     failure: str | None = None
     _places: list[int] | None = None  # of the classes among those of a model

@@ -32,6 +32,7 @@ class InMemory(datasets.Dataset):
     ):
         examples = {split: len(arrays[split][1]) for split in datasets.SPLITS}
         super().__init__(name, class_names, arrays["train"][0].shape[1:], examples)
+        self.held_out = arrays["validation"] is not arrays["test"]
         self._arrays = arrays
         self._mirror = mirror
         self._cache_dir = cache_dir

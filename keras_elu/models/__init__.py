@@ -9,6 +9,7 @@ names in every process, such as `conv_3`, `activation_3` and `logits`.
 
 from keras_elu.models.alexnet import alexnet_cifar
 from keras_elu.models.all_convolutional import all_cnn
+from keras_elu.models.applications import ApplicationPixels, application
 from keras_elu.models.cifar import elu_cifar_11, elu_cifar_18
 from keras_elu.models.classification import Classifier, classifier
 from keras_elu.models.companions import CompanionLoss, companion_accuracy, squared_hinge
@@ -31,6 +32,7 @@ from keras_elu.models.units import second_moment
 from keras_elu.models.whitening import Whitening
 
 __all__ = [
+    "ApplicationPixels",
     "Classifier",
     "CompanionLoss",
     "ContrastNormalization",
@@ -38,6 +40,7 @@ __all__ = [
     "Whitening",
     "alexnet_cifar",
     "all_cnn",
+    "application",
     "classifier",
     "companion_accuracy",
     "deeply_supervised",

@@ -121,14 +121,15 @@ class TensorBoard(keras.callbacks.Callback):
                 log.scalars(values.keys(), values.values(), step)
         self.flush()
 
-    def finish(self, test: Mapping[str, float], dataset: tf.data.Dataset) -> None:
+    def finish(self, test: Mapping[str, float], dataset: tf.data.Dataset, epochs: int) -> None:
         """Adds the test metrics and pictures of the mistakes of a completed run.
 
         Args:
             test: The test metrics; empty if the run was not tested.
             dataset: The test batches.
+            epochs: Number of epochs done.
         """
-        step = self.params["epochs"] * self._steps
+        step = epochs * self._steps
         if test:
             self._test.scalars([f"test_{name}" for name in test], test.values(), step)
         if test and mistakes.classifies(self.model, dataset):

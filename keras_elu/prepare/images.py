@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
+import simplejpeg
 import tensorflow as tf
 
 from keras_elu.data import jpeg
@@ -102,6 +103,35 @@ def prepare(
     return Prepared(encoded, converted, warning)
 
 
+def decode(encoded: bytes) -> np.ndarray:
+    """Returns the pixels (height, width, 3) of an image that `prepare` accepts, turned upright.
+
+    Threads may call it at the same time, unlike `prepare`, which listens to stderr and therefore
+    finds more kinds of damage.
+
+    Raises:
+        Damaged: If it is not a picture, is not whole, or claims more than 2**28 pixels.
+    """
+    if encoded.startswith(b"\xff\xd8\xff"):
+        height, width, _ = jpeg.jpeg_shape(encoded)
+    elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+        height, width = _png_shape(encoded)
+    else:
+        return np.ascontiguousarray(_UPRIGHT[_orientation(encoded)](_by_pillow(encoded)[0]))
+    if height * width > jpeg.PIXELS:
+        raise jpeg.Damaged(f"it claims {width:,} x {height:,} pixels")
+    try:
+        pixels = simplejpeg.decode_jpeg(encoded, "RGB")
+    except ValueError as error:  # no JPEG, one of four colours, or a remark of libjpeg
+        if jpeg.is_damage(str(error)):
+            raise jpeg.Damaged(str(error)) from None
+        try:
+            pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+        except tf.errors.OpError:
+            raise jpeg.Damaged("it cannot be decoded") from None
+    return np.ascontiguousarray(_UPRIGHT[_orientation(encoded)](pixels))
+
+
 def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
     """The pixels (height, width, 3), what was converted, and the decoder's warning."""
     if encoded.startswith(b"\xff\xd8\xff"):
@@ -112,12 +142,8 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
     elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
         height, width = _png_shape(encoded)
         kind, decode = "PNG", tf.io.decode_png
-    elif encoded.startswith(b"RIFF") and len(encoded) < 8 + int.from_bytes(encoded[4:8], "little"):
-        raise jpeg.Damaged("it is truncated")  # libwebp would decode the rest as black
-    elif encoded:
-        return *_by_pillow(encoded), ""
     else:
-        raise jpeg.Damaged("it has 0 bytes, or is no file")
+        return *_by_pillow(encoded), ""
     if height * width > jpeg.PIXELS:
         raise jpeg.Damaged(f"it claims {width:,} x {height:,} pixels")
     tensor = tf.constant(encoded)  # TensorFlow starts here, with lines on stderr
@@ -130,6 +156,10 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
 
 
 def _by_pillow(encoded: bytes) -> tuple[np.ndarray, str]:
+    if not encoded:
+        raise jpeg.Damaged("it has 0 bytes, or is no file")
+    if encoded.startswith(b"RIFF") and len(encoded) < 8 + int.from_bytes(encoded[4:8], "little"):
+        raise jpeg.Damaged("it is truncated")  # libwebp would decode the rest as black
     try:
         with (
             warnings.catch_warnings(action="ignore"),

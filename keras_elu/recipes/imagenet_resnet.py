@@ -89,7 +89,7 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
     metrics = [keras.metrics.CategoricalAccuracy(name="accuracy")]
     if dataset.classes >= 100:
         metrics += [keras.metrics.TopKCategoricalAccuracy(5, name="top_5_accuracy")]
-    averaged = min(steps / 10, steps / config.epochs * AVERAGED_EPOCHS)
+    averaged = min(steps / 10, steps / config.scheduled_epochs * AVERAGED_EPOCHS)
     optimizer = keras.optimizers.SGD(
         training.learning_rate(config, steps),
         momentum=0.9,
@@ -153,6 +153,6 @@ def sizes(config: Config, steps_per_epoch: int) -> dict[int, int]:
         )
     grown = [*range(config.first_size, config.last_size, SIZE_STEP), config.last_size]
     return {
-        config.epochs * part // len(grown) * steps_per_epoch: size
+        config.scheduled_epochs * part // len(grown) * steps_per_epoch: size
         for part, size in enumerate(grown)
     }

@@ -91,6 +91,11 @@ def _results(group: Group):
             values = [value for value in values if value is not None]
             name = f"{split} {metric.replace('_', ' ')}"
             yield name, runs.spread(values, runs.form(metric, values))
+    best = [result["best"] for result in results if result.get("best")]
+    for metric in dict.fromkeys(m for of in best for m in of["test"]):
+        values = [of["test"][metric] for of in best if of["test"].get(metric) is not None]
+        name = f"test {metric.replace('_', ' ')} of the best epoch"
+        yield name, runs.spread(values, runs.form(metric, values))
 
 
 def _costs(group: Group, accuracy: float | None):
@@ -132,10 +137,23 @@ def _run(run: runs.SavedRun) -> list[tuple[str, str]]:
         ("folder", _text(run.path)),
         ("seed", _text(run.config.get("seed"))),
         ("state", state),
+        ("models", _text(_models(run))),
         ("started", _text(str(run.environment.get("started"))[:16].replace("T", " "))),
         ("device", _text(", ".join(map(str, dict.fromkeys(devices))))),
         ("commit", _text(str(run.environment.get("commit"))[:10])),
     ]
+
+
+def _models(run: runs.SavedRun) -> str:
+    """Says which file holds the model of which epoch."""
+    if run.result is None:
+        return "-"
+    epochs, best = run.result["epochs"], run.result.get("best")
+    early = ", stopped by its patience" if "stopped_after" in run.result else ""
+    text = f"model.keras: epoch {epochs}, the last{early}"
+    if best:
+        text += f"; {best['model']}: epoch {best['epoch']}, the best by {best['metric']}"
+    return text
 
 
 def _named(groups: Sequence[Group], number: int, cells: list[tuple[str, str]]):

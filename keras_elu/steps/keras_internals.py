@@ -287,3 +287,30 @@ def _apply_gradients(self, gradients, variables):
 def is_seed(variable: keras.Variable) -> bool:
     """Returns whether a variable is the state of a `keras.random.SeedGenerator`."""
     return variable.name == "seed_generator_state"
+
+
+def scale_learning_rate(
+    optimizer: keras.Optimizer, factor: Callable[[keras.Variable], float]
+) -> None:
+    """Gives each variable a learning rate of its own, for the update and for weight decay.
+
+    Keras has no public way to (https://github.com/keras-team/keras/issues/21741).
+
+    Args:
+        optimizer: An optimizer, before it is compiled.
+        factor: Returns a variable's fraction of the learning rate.
+    """
+    update, uses_decay = optimizer.update_step, optimizer._use_weight_decay
+
+    def update_step(gradient, variable, learning_rate):
+        update(gradient, variable, learning_rate * factor(variable))
+
+    def apply_weight_decay(variables):
+        for variable in variables:
+            if optimizer.weight_decay is not None and uses_decay(variable):
+                rate = keras.ops.cast(optimizer.learning_rate * factor(variable), variable.dtype)
+                decay = keras.ops.cast(optimizer.weight_decay, variable.dtype)
+                variable.assign(variable - variable * decay * rate)
+
+    optimizer.update_step = update_step
+    optimizer._apply_weight_decay = apply_weight_decay

@@ -1,5 +1,6 @@
 """The scalars of every training step, also of the steps inside one execution."""
 
+import time
 from collections.abc import Callable
 
 import keras
@@ -41,12 +42,27 @@ class Reader:
 
 def timed(get: Callable, first: Callable) -> tuple:
     """Returns `get()`, `first` of it, and the seconds until that tensor was ready."""
-    begin = tf.timestamp()
+    now = tf.timestamp if _has_timestamp() else _python_time
+    begin = now()
     with tf.control_dependencies([begin]):
         given = get()
         there = first(given)
     with tf.control_dependencies([there]):
-        return given, there, tf.cast(tf.timestamp() - begin, "float32")
+        return given, there, tf.cast(now() - begin, "float32")
+
+
+def _has_timestamp() -> bool:
+    """Whether TensorFlow gives the time, which it refuses under its op determinism."""
+    with tf.init_scope():
+        try:
+            tf.timestamp()
+        except tf.errors.OpError:
+            return False
+    return True
+
+
+def _python_time() -> tf.Tensor:
+    return tf.ensure_shape(tf.numpy_function(time.time, [], tf.float64), [])
 
 
 def _changes(layer: keras.Layer) -> bool:

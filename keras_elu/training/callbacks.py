@@ -6,7 +6,7 @@ from keras_elu.monitoring.history import History
 from keras_elu.monitoring.profiling import Profile
 from keras_elu.monitoring.progress import Progress
 from keras_elu.monitoring.tensorboard import TensorBoard
-from keras_elu.training import evaluation
+from keras_elu.training import best, evaluation
 from keras_elu.training.checkpoints import Checkpoints
 from keras_elu.training.config import MAY_CHANGE
 from keras_elu.training.run import Run
@@ -22,6 +22,7 @@ class RunCallbacks:
         stop: Called after each execution; if it returns True, the run saves and stops.
 
     Attributes:
+        best: The callback for `--keep_best`, or None.
         all: The callbacks in the order in which `fit` needs them.
 
     Raises:
@@ -57,6 +58,9 @@ class RunCallbacks:
             ]
         if not folder.chief:
             named, profiling = {}, []
+        self.best = best.of_run(run)
+        if self.best is not None:
+            named["best"] = self.best
         self.checkpoints = Checkpoints(
             folder.checkpoints,
             every=config.checkpoint_every,

@@ -145,9 +145,13 @@ class Checkpoints(keras.callbacks.Callback):
         """Waits until the last checkpoint is written."""
         self._store.wait()
 
-    def clear(self) -> None:
-        """Removes the checkpoints."""
-        self._store.clear()
+    def clear(self, all_but: int = 0) -> None:
+        """Removes the checkpoints, except for the newest `all_but`."""
+        self._store.clear(all_but)
+
+    def memory(self, name: str) -> dict[str, Any]:
+        """Returns what a callback remembers in the checkpoint from which the run resumes."""
+        return self._found.state["callbacks"].get(name, {}) if self._found else {}
 
     # Called by Keras.
 
@@ -210,7 +214,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
         self._before_validation = None
         self._epoch, self._step = epoch + 1, 0
-        last = self._epoch == self.params["epochs"]
+        last = self._epoch == self.params["epochs"] or self.model.stop_training
         stop, save = self._agreement.any(self._stop(), last or self._due())
         if stop:
             self._save_and_stop(self._snapshot())
@@ -243,6 +247,7 @@ class Checkpoints(keras.callbacks.Callback):
             "left_out": self._left_out,
             "replicas": self.model.distribute_strategy.num_replicas_in_sync,
             "shapes": [list(variable.shape) for variable in self.model.variables],
+            "paths": [variable.path for variable in variables],
             "callbacks": memories,
         }
         return Checkpoint(self._done, state, arrays)
@@ -332,21 +337,22 @@ def _finite(array: np.ndarray) -> bool:
 
 def _memory(callback: keras.callbacks.Callback) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The state of a callback: values for JSON, and weights."""
+    weights = list(getattr(callback, "best_weights", None) or [])
     if hasattr(callback, "get_state"):
-        return callback.get_state(), []
+        return callback.get_state(), weights
     values = {}
     for name in _remembered(callback):
         value = getattr(callback, name, None)
         values[name] = value.item() if hasattr(value, "item") else value
-    return values, list(getattr(callback, "best_weights", None) or [])
+    return values, weights
 
 
 def _remind(callback, memory: dict[str, Any], weights: list[np.ndarray]) -> None:
     if hasattr(callback, "set_state"):
         callback.set_state(memory)
-        return
-    for name in _remembered(callback):
-        setattr(callback, name, memory[name])
+    else:
+        for name in _remembered(callback):
+            setattr(callback, name, memory[name])
     if weights:
         callback.best_weights = weights
 

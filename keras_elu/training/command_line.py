@@ -9,6 +9,7 @@ import re
 import runpy
 import types
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
@@ -120,14 +121,21 @@ def _read(recipe, path: str) -> list[str]:
     name = recipe_name(recipe)
     if (other := values.pop("recipe", name)) != name:
         raise ValueError(f"the file belongs to the recipe {other!r}, not {name!r}.")
-    known = [field.name for field in dataclasses.fields(recipe.Config) if field.name not in PLACES]
-    if unknown := sorted(set(values) - set(known)):
+    fields = {f.name: f for f in dataclasses.fields(recipe.Config) if f.name not in PLACES}
+    if unknown := sorted(set(values) - set(fields)):
         raise ValueError(f"the file has the unknown key {unknown[0]!r}.")
-    for key, value in values.items():
-        if isinstance(value, bool | list | dict):
-            kind = type(value).__name__
-            raise ValueError(f"the file's {key} is a {kind}; it must be text, a number or null.")
-    return [f"--{key}={value}" for key, value in values.items()]
+    return [_flag(fields[key], value) for key, value in values.items()]
+
+
+def _flag(field: dataclasses.Field, value: Any) -> str:
+    if field.type is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"the file's {field.name} must be true or false, not {value!r}.")
+        return f"--{field.name}" if value else f"--no_{field.name}"
+    if isinstance(value, bool | list | dict):
+        kind = type(value).__name__
+        raise ValueError(f"the file's {field.name} is a {kind}; it must be text, a number or null.")
+    return f"--{field.name}={value}"
 
 
 def trainer(arguments: Sequence[str]) -> tuple[types.ModuleType, Config]:

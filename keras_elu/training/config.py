@@ -128,13 +128,30 @@ class Config:
     """For knots: learning rates as fractions of the peak, such as 0.1,1,0.
     They are spread evenly over the steps and joined by straight lines."""
     epochs: IntByDataset = None
-    """Number of passes over the training images."""
+    """Number of passes over the training images.
+    A greater number than before trains the run in --run_dir longer."""
+    schedule_epochs: _OptionalInt = None
+    """Number of epochs that the schedules span; afterwards they keep their final values.
+    None: --epochs."""
     steps_per_epoch: _OptionalInt = None
     """Steps per epoch. None: as many as there are complete batches of training images."""
     steps_per_execution: int = setting(1, may_change=True)
     """Number of steps that run without returning to Python."""
     validation_examples: _OptionalInt = setting(None, between=(0, LARGEST_INT))
     """Number of training images held out for validation. None: depends on the data set."""
+    keep_best: _OptionalText = None
+    """Validation metric, such as val_accuracy or val_loss.
+    The model of the epoch in which it was best is saved as best.keras. None: it is not."""
+    patience: _OptionalInt = None
+    """Number of epochs without a better --keep_best after which the run stops. None: never."""
+    initial_weights: _OptionalText = None
+    """Run, checkpoint or .keras file whose weights the run begins with, where they fit.
+    None: random weights."""
+    freeze: _OptionalText = None
+    """First letters of the names of layers that are not trained, such as conv_1,conv_2.
+    Their batch normalisation uses its moving statistics. None: all layers are trained."""
+    backbone_learning_rate: float = setting(1.0, between=(0.0, 1000.0))
+    """Learning rate of all layers before the last one, as a fraction of --learning_rate."""
     checkpoint_every: str = setting("60s", may_change=True)
     """Interval between checkpoints, in steps, such as 100, or in seconds, such as 60s."""
     checkpoints_kept: int = setting(2, may_change=True)
@@ -147,6 +164,8 @@ class Config:
     The mean and the saturated share of the activations come with them. None: never."""
     profile: _OptionalText = setting(None, may_change=True)
     """First and last step to profile for TensorBoard, such as 100:110. None: no profile."""
+    deterministic: bool = setting(False, may_change=True)
+    """Whether accelerators, too, repeat a run in every bit; they become slower."""
     seed: int = setting(0, between=(0, 2**32 - 1))
     """Seed of the initial weights, the order and augmentation of the images, and dropout."""
     run_dir: _OptionalText = setting(None, place=True)
@@ -156,6 +175,11 @@ class Config:
     evaluate: _OptionalText = setting(None, place=True)
     """Folder of a run, checkpoint or .keras file to evaluate instead of training.
     The configuration is that of the run. Other flags override its values."""
+
+    @property
+    def scheduled_epochs(self) -> int:
+        """The number of epochs that the schedules span."""
+        return self.schedule_epochs or self.epochs
 
 
 MAY_CHANGE = {f.name for f in dataclasses.fields(Config) if f.metadata.get("may_change")}

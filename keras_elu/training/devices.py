@@ -25,6 +25,8 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     if config.virtual_devices is not None:
         _split(config.virtual_devices)
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.precision)
     made = strategies.strategy(config.strategy)
     replicas = made.num_replicas_in_sync

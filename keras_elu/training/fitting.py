@@ -6,6 +6,7 @@ from typing import Any
 from keras_elu.distributed import strategies
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
+from keras_elu.training.best import BestEpoch
 from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Checkpoints
 from keras_elu.training.run import Run
@@ -57,19 +58,26 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
         self_contained = run.self_contained()
     _train(run, callbacks)
     folder.write_model(self_contained)  # first: nothing that fails from here on may lose it
-    test = {}
-    if run.trial is None:  # a search must not choose by the test set
-        test = run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
+    epochs, best, chosen = run.config.epochs, callbacks.best, {}
+    test = _test(run, checkpoints)
+    if best is not None:
+        epochs = best.epochs
+        with best.restored(run.model):
+            folder.write_model(self_contained, "best.keras")
+            chosen = {"best": _best(best, _test(run, checkpoints))}
     last = callbacks.history.last if folder.chief else {}
     result = {
         "recipe": run.recipe,
         "dataset": run.dataset.name,
         "parameters": run.model.count_params(),
-        "epochs": run.config.epochs,
-        "steps": run.steps_per_epoch * run.config.epochs,
+        "epochs": epochs,
+        "steps": run.steps_per_epoch * epochs,
+        **({"stopped_after": epochs} if best is not None and best.exhausted else {}),
+        "model": "model.keras",
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
         "validation": {key[4:]: value for key, value in last.items() if key.startswith("val_")},
         "test": test,
+        **chosen,
         "replicas": run.replicas,
         "devices": strategies.count(run.model.distribute_strategy),
         "images_per_second": callbacks.progress.images_per_second,
@@ -78,15 +86,37 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
     checkpoints.close()
     if folder.chief:
         callbacks.history.write()
-        callbacks.tensorboard.finish(test, run.test)
+        callbacks.tensorboard.finish(test, run.test, epochs)
         folder.write_result(result)
-        checkpoints.clear()
+        checkpoints.clear(all_but=1 if run.trial is None else 0)  # to train the run longer
     return result
+
+
+def _test(run: Run, checkpoints: Checkpoints) -> dict[str, float]:
+    if run.trial is not None:  # a search must not choose by the test set
+        return {}
+    return run.model.evaluate(run.test, verbose=0, return_dict=True, callbacks=[checkpoints])
+
+
+def _best(best: BestEpoch, test: dict[str, float]) -> dict[str, Any]:
+    """The part of the result that describes the model of the best epoch."""
+    validation = {name.removeprefix("val_"): value for name, value in best.metrics.items()}
+    return {
+        "model": "best.keras",
+        "metric": best.metric,
+        "epoch": best.best_epoch,
+        "validation": validation,
+        "test": test,
+    }
 
 
 def _train(run: Run, callbacks: RunCallbacks) -> None:
     """Trains to the end, returning to the last checkpoint up to `--recover` times."""
-    checkpoints = callbacks.checkpoints
+    checkpoints, epochs = callbacks.checkpoints, run.config.epochs
+    if callbacks.best is not None and (memory := checkpoints.memory("best")):
+        callbacks.best.set_state(memory)
+        if callbacks.best.exhausted:
+            epochs = checkpoints.epoch
     for attempts_left in reversed(range(run.config.recover + 1)):
         if attempts_left:
             checkpoints.save_start()
@@ -96,7 +126,7 @@ def _train(run: Run, callbacks: RunCallbacks) -> None:
                 steps_per_epoch=run.steps_per_epoch,
                 initial_epoch=checkpoints.epoch,
                 initial_step=checkpoints.step,
-                epochs=run.config.epochs,
+                epochs=epochs,
                 validation_data=run.validation,
                 shuffle=False,  # the pipeline shuffles
                 verbose=0,

@@ -13,7 +13,14 @@ from keras_elu import commands, data
 from keras_elu.distributed import cluster
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
-from keras_elu.training import command_line, devices, evaluation, fitting
+from keras_elu.training import (
+    command_line,
+    devices,
+    evaluation,
+    extension,
+    fitting,
+    initial_weights,
+)
 from keras_elu.training.callbacks import RunCallbacks
 from keras_elu.training.checkpoints import Stopped
 from keras_elu.training.config import Config, default_dataset, resolve
@@ -57,16 +64,26 @@ def _train(
 ) -> None:
     chief, stop = devices.is_chief(config), StopSignals()
     with commands.checking_arguments():
-        folder = RunFolder(recipe, config, chief)
-        if folder.complete:
+        config, longer = extension.plan(config)
+        folder = RunFolder(recipe, config, chief, extension.may_change(longer))
+        if folder.complete and longer is None:
             if chief:
                 print(f"{folder.path} holds this run, already complete: see its result.json.")
             return
         run = prepare_run(recipe, config, strategy, trial)
+        if longer is not None:
+            longer.check(run)
         callbacks = RunCallbacks(run, folder, stop)
-        folder.start(run.dataset.class_names)
+        taken = None
+        if config.initial_weights is not None and not callbacks.checkpoints.start:
+            taken = initial_weights.take(run, getattr(recipe, "pretrained", None))
+        folder.start(run.dataset.class_names, lambda: longer and longer.move_results())
     if chief:
         _warn_of_digits(run, wanted)
+        if taken is not None:
+            print(taken, flush=True)
+        if longer is not None:
+            print(longer.describe(run, callbacks.checkpoints.epoch), flush=True)
     with stop.handled(), _failures_explained(run, chief):
         result = fitting.fit(run, callbacks)
     if chief:
@@ -103,6 +120,11 @@ def _print_result(result: dict[str, Any], folder: pathlib.Path) -> None:
     for split in ("training", "validation", "test"):
         if result[split]:
             print(f"{split:<10} {metrics_text(result[split])}")
+    if best := result.get("best"):
+        print(f"best.keras is the model of epoch {best['epoch']}, the best by {best['metric']}:")
+        for split in ("validation", "test"):
+            if best[split]:
+                print(f"{split:<10} {metrics_text(best[split])}")
     print(f"{result['seconds']:.0f} s, {result['images_per_second']:,.0f} images/s")
     print(f"The run is in {folder}. To see its curves:")
     print(f"  {sys.executable} -m tensorboard.main --logdir {folder.parent}")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_elu import data
 from keras_elu.distributed.model import DistributedModel
-from keras_elu.training import command_line, devices
+from keras_elu.training import command_line, devices, freezing
 from keras_elu.training.config import Config, recipe_name
 
 
@@ -55,7 +55,8 @@ def prepare_run(
     steps_per_epoch = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
     _, validation, test = recipe.datasets(config, dataset)
     with strategy.scope(), _explained():
-        plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.epochs)
+        plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
+        freezing.prepare(plain, arguments["optimizer"], config)
         model = compiled(plain, arguments, config)
     return Run(
         recipe=recipe_name(recipe),

@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import keras
@@ -27,6 +27,7 @@ class RunFolder:
         recipe: The recipe's module.
         config: The complete configuration of the run.
         chief: Whether this process writes. One of several workers does; the others only read.
+        may_change: Keys in which the run in the folder may differ from `config`.
 
     Attributes:
         config: The content of config.json.
@@ -35,11 +36,18 @@ class RunFolder:
         ValueError: With one sentence, if the folder belongs to something else or is not writable.
     """
 
-    def __init__(self, recipe: types.ModuleType, config: Config, chief: bool = True):
+    def __init__(
+        self,
+        recipe: types.ModuleType,
+        config: Config,
+        chief: bool = True,
+        may_change: Set[str] = MAY_CHANGE,
+    ):
         name = recipe_name(recipe)
         self.config = {"recipe": name} | {
             key: value for key, value in dataclasses.asdict(config).items() if key not in PLACES
         }
+        self._may_change = may_change
         with usable("--run_dir"):
             self.path = (
                 _new(pathlib.Path("runs"), f"{name}-{config.dataset}")
@@ -67,7 +75,7 @@ class RunFolder:
             raise ValueError(
                 f"--run_dir {self.path} holds files, but not those of a run: name a new folder."
             ) from error
-        for key in sorted((held.keys() | self.config.keys()) - MAY_CHANGE):
+        for key in sorted((held.keys() | self.config.keys()) - self._may_change):
             if held.get(key) != self.config.get(key):
                 raise ValueError(
                     f"--run_dir {self.path} holds a run with another {key}, {held.get(key)!r} "
@@ -79,11 +87,12 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self, class_names: Sequence[str]) -> None:
+    def start(self, class_names: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
         """Makes the folder, locks it until the process ends, and writes all but the results.
 
         Args:
             class_names: The name of each class of the data set, in the order of the labels.
+            prepare: Called once the folder is locked, before anything is written.
 
         Raises:
             ValueError: With one sentence, if the folder cannot be written, another process has
@@ -101,22 +110,24 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
                 self._locked = lock(self.path / "lock", f"--run_dir {self.path}")
+            prepare()
             self._write("config.json", self.config)
-            self._write("environment.json", environment.describe())
+            deterministic = {"deterministic": self.config["deterministic"]}
+            self._write("environment.json", environment.describe() | deterministic)
             files.write_json(self.path / "class_names.json", list(class_names))
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."
             ) from error
 
-    def write_model(self, model: keras.Model) -> None:
-        """Writes the final model.
+    def write_model(self, model: keras.Model, name: str = "model.keras") -> None:
+        """Writes a model, by default the final one.
 
         Raises:
             OSError: If it cannot be written.
         """
         if self.chief:
-            with aside(self.path / "model.keras") as path:
+            with aside(self.path / name) as path:
                 model.save(path)
 
     def write_result(self, result: dict[str, Any]) -> None:

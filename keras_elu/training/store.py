@@ -105,12 +105,13 @@ class Store:
                     "room there and repeat the command."
                 )
 
-    def clear(self) -> None:
-        """Removes all files."""
+    def clear(self, all_but: int = 0) -> None:
+        """Removes all files, except for the newest `all_but`."""
         self.wait()
-        for path in [*self._files(), *self._folder.glob("unfinished-*")]:
+        paths = self._files()
+        for path in [*paths[: len(paths) - all_but], *self._folder.glob("unfinished-*")]:
             path.unlink(missing_ok=True)
-        if self._folder.exists():
+        if self._folder.exists() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
     def _files(self) -> list[pathlib.Path]:

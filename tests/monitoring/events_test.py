@@ -221,7 +221,7 @@ def test_hparams_has_a_column_for_every_flag_of_every_run_and_the_test_metrics(t
         made = board(tmp_path / name, hyperparameters=given)
         made.set_params({"epochs": 2})
         epochs(made, 0, 1)
-        made.finish({"loss": 0.5, "accuracy": 0.75}, tf.data.Dataset.from_tensors([[1.0]]))
+        made.finish({"loss": 0.5, "accuracy": 0.75}, tf.data.Dataset.from_tensors([[1.0]]), 1)
     with served(tmp_path) as get:
 
         def columns():

@@ -174,3 +174,17 @@ def test_a_browser_shows_the_page_on_any_screen_without_a_network(folders, tmp_p
             ground = opened.run("return getComputedStyle(document.body).backgroundColor")
             assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[theme]
             assert opened.picture().startswith(b"\x89PNG")
+
+
+def test_the_report_says_which_model_is_of_which_epoch(tmp_path):
+    folder = make(tmp_path / "run", "elu", 0)
+    result = json.loads((folder / "result.json").read_text())
+    best = {"model": "best.keras", "metric": "val_loss", "epoch": 2, "test": {"accuracy": 0.875}}
+    (folder / "result.json").write_text(json.dumps(result | {"best": best, "stopped_after": 3}))
+    assert report.main([str(folder), "--out", str(tmp_path / "report")]) == 0
+    cells = rows(tmp_path / "report" / "index.html")
+    assert cells["mnist on digits"]["test accuracy of the best epoch"] == "87.50%"
+    assert cells[str(folder)]["models"] == (
+        "model.keras: epoch 3, the last, stopped by its patience; "
+        "best.keras: epoch 2, the best by val_loss"
+    )

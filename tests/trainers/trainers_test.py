@@ -59,7 +59,7 @@ def test_a_run_prints_its_progress_and_its_result(first):
 
 def test_a_run_fills_its_folder(first):
     folder, _ = first
-    assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}
+    assert {path.name for path in folder.iterdir()} == FILES | {"checkpoints", "tensorboard"}
     for split in ("train", "validation"):
         assert list((folder / "tensorboard" / split).glob("events.*"))
     result = read(folder / "result.json")
@@ -139,7 +139,7 @@ def test_every_trainer_runs_and_its_model_loads_in_another_process(name, flags, 
     assert done.returncode == 0, done.stderr
     assert said(done) == []
     (folder,) = (tmp_path / "runs").iterdir()
-    assert {path.name for path in folder.iterdir()} == FILES | {"tensorboard"}
+    assert {path.name for path in folder.iterdir()} == FILES | {"checkpoints", "tensorboard"}
     assert folder.name.startswith(f"{name}-digits-")
     assert f"replicas: {2 if 'mirrored' in flags else 1}," in done.stdout
     loaded = subprocess.run(

@@ -1,0 +1,1 @@
+"""Export of trained classifiers: `python -m keras_elu.export RUN OUT --to FORMAT`."""

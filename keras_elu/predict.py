@@ -1,0 +1,350 @@
+"""Names the classes of pictures.
+
+python -m keras_elu.predict runs/first holiday.jpg pictures/
+python -m keras_elu.predict runs/first/best.keras pictures/ --top 5 --csv classes.csv
+
+Of a folder, all files in it and below it count. Pictures are treated as those that the run was
+evaluated on. Files that are no intact picture are named on stderr; the exit code is then 1.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import csv
+import functools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+import tqdm
+
+from keras_elu import commands, files, models, system
+from keras_elu.data import crops, decoding, jpeg
+from keras_elu.prepare import images
+from keras_elu.training import saved
+
+BATCH_SIZE = 64
+_BATCHES_AHEAD = 2
+_EXIF = b"Exif\0\0"
+_EXIF_WITHIN = 2**17  # bytes at the beginning of a JPEG
+
+
+class Prediction(NamedTuple):
+    """What a model says of a picture.
+
+    Attributes:
+        path: The file.
+        classes: Names and probabilities of the most probable classes, the first one first.
+        error: Why the file could not be read; "" if it could.
+    """
+
+    path: pathlib.Path
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code: 2 for a wrong command line.
+
+    Args:
+        arguments: The command line. None: the process's own.
+    """
+    system.open_standard_streams()
+    try:
+        options = _parse(arguments)
+        try:
+            paths = find_pictures(options.paths)
+            model = saved.find(options.model)
+        except OSError as error:  # such as a name that is too long
+            raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
+        for flag in ("csv", "json"):
+            _check_file(flag, getattr(options, flag), paths)
+        model = saved.load(model)
+        if not 1 <= options.top <= len(model.class_names):
+            raise ValueError(
+                f"--top must be from 1 to the number of classes, {len(model.class_names)}, not "
+                f"{options.top}."
+            )
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(_written(flag, getattr(options, flag), write))
+                for flag, write in (
+                    ("csv", functools.partial(_csv, top=options.top)),
+                    ("json", _json),
+                )
+                if getattr(options, flag) is not None
+            ]
+            writers = writers or [_table(max(len(_shown(path)) for path in paths))]
+            damaged = 0
+            for prediction in _with_bar(predict(model, paths, options.top), len(paths)):
+                if prediction.error:
+                    damaged += 1
+                    print(f"{_shown(prediction.path)}: {prediction.error}", file=sys.stderr)
+                for write in writers:
+                    write(prediction)
+    except ValueError as error:
+        return commands.failure(error)
+    except OSError as error:
+        return commands.failure(f"{error.filename or 'The result'}: {error.strerror}.")
+    except KeyboardInterrupt:
+        return commands.failure("Interrupted: no file was written.")
+    if damaged:
+        return commands.failure(f"{damaged:,} of {len(paths):,} files are no intact picture.")
+    return 0
+
+
+def find_pictures(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the files that paths mean, those of a folder in the order of their names.
+
+    Raises:
+        ValueError: With one sentence, if a path does not exist, or there is no file.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
+            if not inside:
+                raise ValueError(f"{path} holds no files: give pictures, or folders of pictures.")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ValueError(f"{path} does not exist: give pictures, or folders of pictures.")
+    return found
+
+
+def predict(
+    model: models.Classifier,
+    paths: Sequence[pathlib.Path],
+    top: int = 1,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[Prediction]:
+    """Yields what a classifier says of pictures, in their order.
+
+    Pictures are decoded in as many threads as there are cores, while the model computes.
+
+    Args:
+        model: The classifier.
+        paths: The files.
+        top: Number of classes for each picture.
+        batch_size: Number of pictures in a batch.
+    """
+    read = Reader(model)
+    probabilities = tf.function(
+        lambda pixels: tf.nn.softmax(tf.cast(model(pixels, training=False), tf.float32)),
+        input_signature=[tf.TensorSpec([None, *read.shape], tf.uint8)],
+        autograph=False,
+    )
+    for chunk, pictures in _read_ahead(read, paths, batch_size):
+        intact = [picture for picture in pictures if not isinstance(picture, str)]
+        rows = iter(probabilities(np.stack(intact)).numpy() if intact else ())
+        for path, picture in zip(chunk, pictures, strict=True):
+            if isinstance(picture, str):
+                yield Prediction(path, error=picture)
+            else:
+                row = next(rows)
+                order = np.argsort(-row, kind="stable")[:top]
+                yield Prediction(path, tuple((model.class_names[i], float(row[i])) for i in order))
+
+
+class Reader:
+    """Reads a picture as the evaluation of a run does.
+
+    Args:
+        model: The classifier.
+
+    Attributes:
+        shape: Height, width and channels of what it returns.
+    """
+
+    def __init__(self, model: models.Classifier):
+        self.shape = (*saved.image_size(model), model.input_shape[-1])
+        self._decoder = (
+            None
+            if model.crop is None
+            else decoding.Decoder(
+                self.shape, functools.partial(_central, share=model.crop), mirror=False
+            )
+        )
+        self._draws = np.zeros(decoding.DRAWS)
+
+    def __call__(self, path: pathlib.Path) -> np.ndarray | str:
+        """Returns the pixels of a file, uint8, or why it cannot be read."""
+        try:
+            return self._pixels(path.read_bytes())
+        except jpeg.Damaged as error:
+            return str(error)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
+
+    def _pixels(self, encoded: bytes) -> np.ndarray:
+        plain_jpeg = encoded.startswith(b"\xff\xd8\xff") and _EXIF not in encoded[:_EXIF_WITHIN]
+        if self._decoder is not None and plain_jpeg:
+            return self._cropped({"image": _bytes(encoded)})
+        pixels = images.decode(encoded)
+        if self.shape[-1] == 1:
+            pixels = np.asarray(PIL.Image.fromarray(pixels).convert("L"))[..., np.newaxis]
+        if self._decoder is not None:
+            shape = tf.train.Feature(int64_list=tf.train.Int64List(value=pixels.shape))
+            return self._cropped({"image/value": _bytes(pixels.tobytes()), "image/shape": shape})
+        if pixels.shape == self.shape:
+            return pixels
+        resized = tf.image.resize(tf.cast(pixels, tf.float32), self.shape[:2])
+        return tf.cast(resized + 0.5, tf.uint8).numpy()
+
+    def _cropped(self, features: dict[str, tf.train.Feature]) -> np.ndarray:
+        label = tf.train.Feature(int64_list=tf.train.Int64List(value=[0]))
+        example = tf.train.Example(features=tf.train.Features(feature={**features, "label": label}))
+        image = np.empty(self.shape, np.uint8)
+        self._decoder(example.SerializeToString(), self._draws, image)
+        return image
+
+
+def _central(height: int, width: int, draws: Sequence[float], share: float) -> crops.Window:
+    """The square in the centre with a share of the shorter side, as `crops.central`."""
+    del draws
+    side = max(1, round(share * min(height, width)))
+    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
+
+
+def _bytes(content: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
+
+
+def _read_ahead(
+    read: Callable[[pathlib.Path], np.ndarray | str], paths: Sequence[pathlib.Path], size: int
+) -> Iterator[tuple[Sequence[pathlib.Path], list[np.ndarray | str]]]:
+    """Yields batches of paths with their pictures, of which a few are read ahead."""
+    with concurrent.futures.ThreadPoolExecutor(system.cores()) as threads:
+        waiting = collections.deque()
+        try:
+            for first in range(0, len(paths), size):
+                chunk = paths[first : first + size]
+                waiting.append((chunk, [threads.submit(read, path) for path in chunk]))
+                if len(waiting) > _BATCHES_AHEAD:
+                    done, futures = waiting.popleft()
+                    yield done, [future.result() for future in futures]
+            for done, futures in waiting:
+                yield done, [future.result() for future in futures]
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _is_hidden(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _with_bar(predictions: Iterator[Prediction], count: int) -> Iterator[Prediction]:
+    shown = sys.stderr.isatty()
+    return tqdm.tqdm(predictions, total=count, unit=" pictures", disable=not shown, leave=False)
+
+
+def _table(width: int) -> Callable[[Prediction], Any]:
+    def write(prediction: Prediction) -> None:
+        if not prediction.error:
+            shown = "  ".join(f"{name} {share:.1%}" for name, share in prediction.classes)
+            tqdm.tqdm.write(f"{_shown(prediction.path):<{width}}  {shown}")
+
+    return write
+
+
+def _shown(path: pathlib.Path) -> str:
+    """The path as text, also if it is not in the encoding of the system."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _written(flag: str, path: pathlib.Path, write) -> Iterator[Callable[[Prediction], Any]]:
+    """Opens a file that is complete or absent."""
+    with (
+        files.aside(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        write(file) as writer,
+    ):
+        yield writer
+    print(f"--{flag}: the predictions are in {path}.")
+
+
+@contextlib.contextmanager
+def _csv(file, top: int) -> Iterator[Callable[[Prediction], Any]]:
+    rows = csv.writer(file)
+    more = [f"{column}_{n}" for n in range(2, top + 1) for column in ("class", "probability")]
+    rows.writerow(["path", "class", "probability", *more])
+
+    def write(prediction: Prediction) -> None:
+        if not prediction.error:
+            rows.writerow([prediction.path, *(v for pair in prediction.classes for v in pair)])
+
+    yield write
+
+
+@contextlib.contextmanager
+def _json(file) -> Iterator[Callable[[Prediction], Any]]:
+    """A list, of which each entry is on a line of its own."""
+    before = "[\n"
+
+    def write(prediction: Prediction) -> None:
+        nonlocal before
+        of = {"path": str(prediction.path)}
+        if prediction.error:
+            of["error"] = prediction.error
+        else:
+            of["classes"] = [{"class": n, "probability": p} for n, p in prediction.classes]
+        file.write(before + json.dumps(of))
+        before = ",\n"
+
+    yield write
+    file.write("\n]\n")
+
+
+def _check_file(flag: str, path: pathlib.Path | None, pictures: Sequence[pathlib.Path]) -> None:
+    """Raises `ValueError`, with one sentence, if a file cannot be written."""
+    if path is None:
+        return
+    try:
+        if path.is_dir() or not path.name:
+            raise ValueError(f"--{flag} {path} is a folder: name a file.")
+        if not path.parent.is_dir():
+            raise ValueError(f"--{flag} {path} is in a folder that does not exist: make it first.")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ValueError(f"--{flag} {path} cannot be written: {path.parent} forbids it.")
+        if path.exists() and any(path.samefile(picture) for picture in pictures):
+            raise ValueError(f"--{flag} {path} is one of the pictures: name another file.")
+    except OSError as error:
+        raise ValueError(f"--{flag} {path} cannot be written ({error.strerror}).") from error
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = commands.Parser("keras_elu.predict", __doc__)
+    parser.add_argument(
+        "model", type=_path, metavar="RUN_OR_KERAS", help="folder of a run, or a .keras file"
+    )
+    parser.add_argument(
+        "paths", nargs="+", type=_path, metavar="PATH", help="a picture, or a folder of pictures"
+    )
+    parser.add_argument(
+        "--top", type=int, default=1, metavar="K", help="classes for each picture (default: 1)"
+    )
+    parser.add_argument("--csv", type=_path, metavar="FILE", help="CSV file for the predictions")
+    parser.add_argument("--json", type=_path, metavar="FILE", help="JSON file for the predictions")
+    options = parser.parse_args(arguments)
+    if options.csv is not None and options.csv == options.json:
+        raise ValueError(f"--csv and --json both name {options.csv}: name two files.")
+    return options
+
+
+def _path(text: str) -> pathlib.Path:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a path")
+    return pathlib.Path(text).expanduser()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The page docs/using.md, step by step in one folder, does what it says."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from docs_test import blocks, commands
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "using.md"
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder after all steps of the page but that which downloads weights."""
+    for module in ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
+        pytest.importorskip(module)
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "trainers").symlink_to(ROOT / "trainers")
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "TFDS_DATA_DIR": str(folder / "data"),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    steps = [words[1:] for _, words in commands(PAGE) if "imagenet" not in words]
+    steps.insert(1, ["-c", blocks(PAGE, "python")[0]])
+    for number, step in enumerate(steps):
+        done = subprocess.run(
+            [sys.executable, *step], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / f"step-{number}.txt").write_text(done.stdout)
+    return folder
+
+
+def printed(folder, words):
+    """What the step whose command has these words printed."""
+    for path in sorted(folder.glob("step-*.txt")):
+        text = path.read_text()
+        if words in text:
+            return text
+    raise AssertionError(words)
+
+
+def result(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_the_files_have_exactly_the_accuracy_of_the_run(folder):
+    with (folder / "digits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["class"] == row["path"][-5] for row in rows)
+    accuracy = result(folder / "runs/digits/after-10-epochs")["test"]["accuracy"]
+    assert len(rows) == 360
+    assert right == round(accuracy * 360)
+    assert right > 0.9 * 360
+
+
+def test_every_export_agrees_with_keras_and_has_a_card(folder):
+    for to in ("savedmodel", "onnx", "litert"):
+        assert "100.00% equal decisions" in printed(folder, f"as {to}: 360 images")
+    for card in ("exported/README.md", "digits.md", "digits-int8.md"):
+        assert "## Accuracy" in (folder / card).read_text()
+
+
+def test_fine_tuning_takes_all_weights(folder):
+    assert "18 variables taken; new: none" in printed(folder, "initial weights from runs/digits")
+
+
+def test_the_longer_run_keeps_the_best_and_the_shorter(folder):
+    run = folder / "runs" / "digits"
+    assert "12 epochs instead of 10" in printed(folder, "epochs instead of")
+    assert result(run)["epochs"] == 12
+    assert result(run / "after-10-epochs")["epochs"] == 10
+    with (run / "history.csv").open() as file:
+        values = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    assert result(run)["best"]["epoch"] == 1 + values.index(max(values))
+    assert (run / "best.keras").exists()
