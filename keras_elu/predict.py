@@ -3,8 +3,8 @@
 python -m keras_elu.predict runs/first holiday.jpg pictures/
 python -m keras_elu.predict runs/first/best.keras pictures/ --top 5 --csv classes.csv
 
-Of a folder, all files in it and below it count. Pictures are treated as those that the run was
-evaluated on. Files that are no intact picture are named on stderr; the exit code is then 1.
+A folder stands for all files in it and below it. Pictures are preprocessed as they are in the
+evaluation of the run. Damaged files are named on stderr, and the exit code is then 1.
 """
 
 import argparse

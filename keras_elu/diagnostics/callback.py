@@ -64,7 +64,7 @@ class Diagnostics(keras.callbacks.Callback):
         logs["median_activation"] = float(np.median(_joined(means)))
         logs["saturated_share"] = float(np.mean([layer.saturated for layer in seen]))
         if self._record is not None:
-            logs["median_variance"] = self._variance(epoch, outputs)
+            logs["median_variance"] = self._variance(self._record, epoch, outputs)
         if self._labels is not None:
             rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
             shift = _joined(units.bias_shift(model, x, self._labels, rate))
@@ -74,20 +74,21 @@ class Diagnostics(keras.callbacks.Callback):
             for field, values in vars(found).items():
                 logs[f"{name}/{field}"] = float(np.nanmedian(values))
 
-    def _variance(self, epoch: int, outputs: dict[str, np.ndarray]) -> float:
+    def _variance(self, record: pathlib.Path, epoch: int, outputs: dict[str, np.ndarray]) -> float:
         """Writes the medians of an epoch, and returns their variance over the epochs so far."""
-        self._record.mkdir(parents=True, exist_ok=True)
+        record.mkdir(parents=True, exist_ok=True)
         medians = {name: np.median(rows, axis=0) for name, rows in outputs.items()}
-        np.savez(self._path(epoch), **medians)
+        np.savez(_path(record, epoch), **medians)
         # A resumed training writes again, with the same values, what followed its checkpoint.
         held = []
         for earlier in range(epoch + 1):
-            with np.load(self._path(earlier)) as file:
+            with np.load(_path(record, earlier)) as file:
                 held.append(dict(file))
         return float(np.median(_joined(units.variance_over_epochs(held))))
 
-    def _path(self, epoch: int) -> pathlib.Path:
-        return self._record / f"medians-{epoch:05}.npz"
+
+def _path(record: pathlib.Path, epoch: int) -> pathlib.Path:
+    return record / f"medians-{epoch:05}.npz"
 
 
 def _joined(by_layer: dict[str, np.ndarray]) -> np.ndarray:

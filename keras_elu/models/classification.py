@@ -61,7 +61,10 @@ class Classifier(keras.Model):
     @property
     def image_size(self) -> tuple[int, int] | None:
         """Height and width of the images that the model was evaluated on, in pixels."""
-        return self._image_size and tuple(self._image_size)
+        if self._image_size is None:
+            return None
+        height, width = self._image_size
+        return height, width
 
     @property
     def crop(self) -> float | None:

@@ -11,8 +11,6 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_elu.layers.elu import positive_number
 
-Weight = float | LearningRateSchedule
-
 
 @keras.saving.register_keras_serializable("keras_elu")
 class Companions(keras.layers.Layer):
@@ -35,7 +33,7 @@ class Companions(keras.layers.Layer):
 
     training_only = True  # a saved model need not have it
 
-    def __init__(self, weight: Weight, weight_decay: float = 0.0, **kwargs):
+    def __init__(self, weight: float | LearningRateSchedule, weight_decay: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         if isinstance(weight, dict):
             weight = keras.saving.deserialize_keras_object(weight)

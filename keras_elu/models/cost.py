@@ -1,6 +1,7 @@
 """The arithmetic of a network."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -11,6 +12,7 @@ _CONVOLUTIONS = tuple(
     for rank in (1, 2, 3)
     if hasattr(keras.layers, f"{kind}{rank}D")
 )
+_WITH_KERNEL: Any = (*_DENSE, *_CONVOLUTIONS)
 
 
 def multiply_accumulates(model: keras.Model) -> int:
@@ -47,7 +49,7 @@ def multiply_accumulates(model: keras.Model) -> int:
             )
         if isinstance(layer, keras.Model):
             total += multiply_accumulates(layer)
-        elif isinstance(layer, (*_DENSE, *_CONVOLUTIONS)):
+        elif isinstance(layer, _WITH_KERNEL):
             total += _positions(layer) * math.prod(layer.kernel.shape)
         elif hasattr(layer, "multiply_accumulates"):
             total += layer.multiply_accumulates

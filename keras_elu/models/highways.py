@@ -27,7 +27,7 @@ def highway(
     """Nineteen layers, fourteen of which mix their input with what they make of it by a gate.
 
     It has 2,256,838 parameters by default, and 2,265,928 with 100 classes. Gates are sigmoids of a
-    convolution, whatever the activation. With images above 32 pixels, the features are the mean
+    convolution, with any activation. With images above 32 pixels, the features are the mean
     over the remaining positions.
 
     Args:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 # Peak floating-point operations per second of dense matrix products: in float32 as TensorFlow
 # computes it (TF32 if the device has it), and in half precision with sums in float32. The first key
-# that stands in the device's name, between other words, counts. docs/gpus.md names the sources.
+# found as a word of the device's name counts. docs/gpus.md names the sources.
 _PEAKS = {
     "GB200": (1250e12, 2500e12),
     "B200": (1100e12, 2250e12),

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 for module in ("litserve", "onnx", "onnxruntime", "tf2onnx"):
     pytest.importorskip(module)
 
-# TensorFlow Serving is no package of PyPI; LitServe is, and serves whatever Python can call.
+# TensorFlow Serving is not on PyPI. LitServe is, and serves any Python function.
 SERVER = """
 import sys
 import litserve

@@ -116,7 +116,7 @@ def test_a_network_brings_its_own_defaults_and_flags_override_them(name, dataset
     }
     changed = config(name, dataset, **given)
     assert {flag: getattr(changed, flag) for flag in FLAGS} == given
-    # A config.json repeats a run, whatever the defaults are.
+    # A config.json repeats a run even if defaults change.
     assert resolve(cifar, own) == own
 
 
