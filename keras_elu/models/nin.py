@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_elu.models import companions as companion
 from keras_elu.models import units
@@ -76,7 +77,7 @@ def deeply_supervised(
     classes: int = 10,
     activation="relu",
     *,
-    companions: companion.Weight | None = None,
+    companions: float | LearningRateSchedule | None = None,
     weight_decay: float = 0.0005,
     kernel_initializer=None,
     name: str = "deeply_supervised",
