@@ -90,6 +90,8 @@ def _loss_trial(loss, call, labels, predictions) -> set[pieces.Kind | None]:
 
     weights = tf.nest.map_structure(trials.uniform, call.sample_weight)
     (whole, total), *parts = trials.whole_and_parts(values, (labels, predictions, weights))
+    if not all(np.all(np.isfinite(value)) for value in (whole, *(value for value, _ in parts))):
+        raise ValueError("the loss is not finite")
     if np.ndim(whole):
         same = trials.close(whole, np.concatenate([np.atleast_1d(value) for value, _ in parts]))
         return {"rows" if same else None}
@@ -114,6 +116,8 @@ def check_compute_loss(model, loss_kinds, sums_added, batch) -> None:
             piece = pieces.Piece(count, total, loss_kinds, (None,) * len(loss_kinds))
             with pieces.current(piece if "sum" in loss_kinds else None), _recording(model):
                 losses.append(float(keras_internals.compute_loss(model, *cut, training=False)))
+        if not np.all(np.isfinite(losses)):
+            raise ValueError("the loss is not finite")
         share = trials.FIRST / trials.ROWS
         mean = share * losses[1] + (1 - share) * losses[2]
         return {"mean" if trials.close(losses[0], mean) else None}
