@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from keras_elu import models, schedules
+from keras_elu.data import preprocessing
 
+PIXELS = np.array([[0, 9, 200, 31], [255, 7, 7, 0], [5, 5, 5, 5]], "uint8").reshape(3, 2, 2, 1)
+WHITENING = np.arange(4.0), np.arange(16.0).reshape(4, 4)
 STEPS = np.array([0, 3, 5, 99, 2**24 + 1, 2**30])
 SCHEDULES = [
     schedules.PiecewiseConstant([3, 2**24 + 1], [0.1, 0.2, 0.3]),
@@ -49,7 +52,16 @@ steps = np.array({STEPS.tolist()})
 inputs = keras.Input((8, 8, 3))
 x = keras.layers.Conv2D(4, 3, activation="relu", kernel_initializer="ones")(inputs)
 small = keras.Model(inputs, keras.layers.ReLU()(keras.layers.BatchNormalization()(x)), name="small")
+flat = keras.Input((2, 2, 1))
+flat = keras.Model(flat, keras.layers.Flatten()(flat))
+whitening = models.Whitening()
+classifier = models.classifier(flat, whitening, class_names="abcd")
+whitening.set_weights([np.arange(4.0), np.arange(16.0).reshape(4, 4)])
+classifier.save("classifier.keras")
+classifier = keras.saving.load_model("classifier.keras")
+pixels = np.array({PIXELS.tolist()}, "uint8")
 print(json.dumps({{
+    "classifier": [list(classifier.class_names), values(classifier(pixels)).tolist()],
     "schedules": [values(schedule(steps)).tolist() for schedule in {SCHEDULES}],
     "schedule of a variable": float(
         Linear(0, 1, 10)(keras.Variable(5, dtype="int", trainable=False))
@@ -97,12 +109,14 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module", params=["torch", pytest.param("jax", marks=pytest.mark.slow)])
-def printed(request):
+def printed(request, tmp_path_factory):
     """What the script prints on another backend."""
+    root = str(pathlib.Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        env={**os.environ, "KERAS_BACKEND": request.param, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ
+        | {"KERAS_BACKEND": request.param, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": root},
+        cwd=tmp_path_factory.mktemp("backend"),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -112,6 +126,13 @@ def printed(request):
 
 def test_every_network_runs(printed):
     assert printed["models"] == [[*shape, True] for shape in SHAPES]
+
+
+def test_a_saved_classifier_takes_bytes_and_whitens_them(printed):
+    expected = preprocessing.whiten(PIXELS, *WHITENING).reshape(3, 4)
+    names, outputs = printed["classifier"]
+    assert names == list("abcd")
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-3)
 
 
 def test_schedules_give_the_same_numbers(printed):
