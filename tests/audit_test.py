@@ -178,6 +178,7 @@ def test_a_replica_whose_variable_differs_is_found(variable, line):
 @keras.saving.register_keras_serializable("audit_test")
 class SameMask(keras.layers.Dropout):
     def call(self, inputs, training=False):
+        self.seed_generator.next()  # without a new seed, the layer would be refused
         return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs
 
 
@@ -203,7 +204,8 @@ class Unknown(keras.layers.Layer):
 @keras.saving.register_keras_serializable("audit_test")
 class CountsRows(keras.layers.Layer):
     def call(self, inputs):
-        return inputs * keras.ops.cast(keras.ops.shape(inputs)[0], inputs.dtype) / 8
+        rows = keras.ops.maximum(keras.ops.shape(inputs)[0], 5)  # a trial has five, and refuses
+        return inputs * keras.ops.cast(rows, inputs.dtype) / 8
 
 
 FAULTS = {
@@ -270,6 +272,7 @@ recipe.DEFAULTS = original.DEFAULTS
 recipe.LEARNING_RATE_SCHEDULE = original.LEARNING_RATE_SCHEDULE
 class Mask(keras.layers.Dropout):
     def call(self, inputs, training=False):
+        self.seed_generator.next()
         return keras.random.dropout(inputs, 0.5, seed=7) if training else inputs
 def build(config, dataset, steps, make=original.build):
     network, arguments = make(config, dataset, steps)

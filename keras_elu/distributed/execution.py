@@ -153,7 +153,7 @@ class PredictExecution:
         functions: The `keras_elu.distributed.functions.Functions` of the model.
     """
 
-    def __init__(self, functions):
+    def __init__(self, functions) -> None:
         self._functions, self._strategy = functions, functions.strategy
         self._predictions: dict[str, Prediction] = {}  # by the form of their batches
         self._one_distributed = functions.function(

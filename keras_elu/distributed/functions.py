@@ -151,8 +151,8 @@ class Functions:
             model.jit_compile = False
             if self.strategy.extended.should_checkpoint:  # the chief
                 found = re.search(r"on XLA_\w+: (\w+)", str(error))
-                reason = found[1] if found else trials.first_line(error)
-                print(f'jit_compile="auto" runs without XLA, which cannot compile {reason}')
+                what = found[1] if found else f"the step ({trials.first_line(error)})"
+                print(f'jit_compile="auto" runs without XLA, which cannot compile {what}')
 
     def step(self, batch, *, training: bool, micro_batches: int) -> step.Step:
         """Returns the step for batches of the `tf.TypeSpec`s `batch`."""

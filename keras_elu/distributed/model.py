@@ -59,11 +59,11 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         functional = keras_internals.is_functional(arguments, keywords)
         return super().__new__(_Functional if functional else cls)
 
-    def __init__(self, *arguments, **keywords):
+    def __init__(self, *args, **kwargs):  # the names by which Keras knows a functional model
         made = isinstance(self, keras_internals.Functional | keras.Sequential)
-        if not made and keras_internals.is_functional(arguments, keywords):
+        if not made and keras_internals.is_functional(args, kwargs):
             _make_functional(type(self))
-        super().__init__(*arguments, **keywords)
+        super().__init__(*args, **kwargs)
 
     _micro_batches: int | Literal["auto"] = 1
 

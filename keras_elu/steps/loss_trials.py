@@ -53,8 +53,8 @@ def _kind_by_trial(loss, call) -> pieces.Kind:
     name = f"The loss {getattr(loss, 'name', 'loss')}"
     found = _found(name, call.y_true, call.y_pred, lambda *rows: _loss_trial(loss, call, *rows))
     if len(found) > 1 or None in found:
-        function = getattr(getattr(loss, "fn", None), "__name__", "")
-        advice = "pass it an axis without the rows, or " if function in ("dice", "tversky") else ""
+        by_axis = getattr(loss, "fn", None) in (keras.losses.dice, keras.losses.tversky)
+        advice = "pass it an axis without the rows, or " if by_axis else ""
         raise ValueError(f"{name} mixes the rows of a batch, and {PIECES}: {advice}{ON_ONE}.")
     return next((kind for kind in found if kind), "mean")  # a loss that is always zero
 
@@ -62,7 +62,7 @@ def _kind_by_trial(loss, call) -> pieces.Kind:
 def _found(name: str, y_true, y_pred, trial: Callable) -> set[pieces.Kind | None]:
     """Returns the kinds that a trial finds for all labels and predictions that it accepts."""
 
-    def found():
+    def found() -> set:
         results: list[set] = []
         error = None
         rows = trials.labels_and_predictions(y_true, y_pred)
@@ -90,6 +90,8 @@ def _loss_trial(loss, call, labels, predictions) -> set[pieces.Kind | None]:
 
     weights = tf.nest.map_structure(trials.uniform, call.sample_weight)
     (whole, total), *parts = trials.whole_and_parts(values, (labels, predictions, weights))
+    if not all(np.all(np.isfinite(value)) for value in (whole, *(value for value, _ in parts))):
+        raise ValueError("the loss is not finite")
     if np.ndim(whole):
         same = trials.close(whole, np.concatenate([np.atleast_1d(value) for value, _ in parts]))
         return {"rows" if same else None}
@@ -114,6 +116,8 @@ def check_compute_loss(model, loss_kinds, sums_added, batch) -> None:
             piece = pieces.Piece(count, total, loss_kinds, (None,) * len(loss_kinds))
             with pieces.current(piece if "sum" in loss_kinds else None), _recording(model):
                 losses.append(float(keras_internals.compute_loss(model, *cut, training=False)))
+        if not np.all(np.isfinite(losses)):
+            raise ValueError("the loss is not finite")
         share = trials.FIRST / trials.ROWS
         mean = share * losses[1] + (1 - share) * losses[2]
         return {"mean" if trials.close(losses[0], mean) else None}

@@ -18,7 +18,7 @@ StateKind = Literal["mean", "sum", "any"]
 
 
 class _Trial(NamedTuple):
-    """The outcome of a trial; None: in no way.
+    """The outcome of a trial, where None means that rows are mixed.
 
     Attributes:
         added: The kinds of the losses that written layers add, by their positions.
@@ -54,7 +54,8 @@ def kinds(
     owners = {id(v): layer for layer in layers for v in keras_internals.own_variables(layer)}
     state: dict[int, StateKind] = {}
     for identity, variable in assigned.items():
-        if is_keras(owners.get(identity, assigned)) or keras_internals.is_seed(variable):
+        owner = owners.get(identity)
+        if keras_internals.is_seed(variable) or (owner is not None and is_keras(owner)):
             floating = keras.backend.is_float_dtype(variable.dtype)
             averaged = floating and variable.aggregation != "only_first_replica"
             state[identity] = "mean" if averaged else "any"

@@ -137,12 +137,18 @@ def labels(y_true, y_pred, one_hot: bool = True, real: bool = False):
 def labels_and_predictions(y_true, y_pred) -> Iterator[tuple]:
     """Yields labels and predictions of several sorts, for `tf.TypeSpec`s of both.
 
-    A loss may be a mean for one sort only. With one-hot labels Dice is, and |mean - 1| is where all
-    errors are large.
+    A loss may be a mean for one sort only: Dice is for one-hot labels, |mean - 1| where all errors
+    are large, and a mean over valid labels where all are valid.
     """
     yield labels(y_true, y_pred), tf.nest.map_structure(probabilities, y_pred)
     yield labels(y_true, y_pred, one_hot=False), tf.nest.map_structure(uniform, y_pred)
     yield labels(y_true, y_pred, real=True), tf.nest.map_structure(uniform, y_pred)
+    for void in (np.nan, -1, -100, 255):
+        some = tf.nest.map_structure(
+            lambda label: _partly(label, void),  # noqa: B023
+            labels(y_true, y_pred, real=True),
+        )
+        yield some, tf.nest.map_structure(uniform, y_pred)
     true = labels(y_true, y_pred, one_hot=False)
     pairs = zip(tf.nest.flatten(true), tf.nest.flatten(y_pred), strict=True)
     right = [_predicted(label, predicted) for label, predicted in pairs]
@@ -155,6 +161,14 @@ def labels_and_predictions(y_true, y_pred) -> Iterator[tuple]:
         flat = zip(rows, tf.nest.flatten(y_pred), strict=True)
         rows = [tf.cast(tf.constant(np.clip(p, 0.01, 0.99)), of.dtype) for p, of in flat]
         yield true, tf.nest.pack_sequence_as(y_pred, rows)
+
+
+def _partly(label: tf.Tensor, void: float) -> tf.Tensor:
+    """Returns labels with a mark for void ones in every other place of the first piece."""
+    floating = label.dtype.is_floating
+    values = label.numpy().astype("float64" if floating else "int64")
+    values[:FIRST].reshape(-1)[::2] = void if floating or np.isfinite(void) else -1
+    return tf.cast(tf.constant(values), label.dtype)
 
 
 def _predicted(label: tf.Tensor, predicted: tf.TensorSpec) -> np.ndarray:

@@ -187,6 +187,14 @@ class Several(Worst):
         return {"greatest": self.worst, "twice": 2 * self.worst}
 
 
+class OfColumns(Worst):
+    """Needs the number of columns before it has any values."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        columns = y_true.shape[1] * y_pred.shape[1]
+        self.worst.assign(self.worst + columns * ops.mean(ops.abs(y_true - y_pred)))
+
+
 def rows(y_true, y_pred):
     return ops.mean(ops.abs(y_true - y_pred), -1)
 
@@ -215,6 +223,7 @@ WRITTEN = {
     "latest": lambda: Latest(name="latest"),
     "decayed": lambda: Decayed(name="decayed"),
     "batches": lambda: Batches(name="batches"),
+    "of columns": lambda: OfColumns(name="columns"),
     "a metric in a metric": lambda: StateOfMean(name="inner"),
     "a dictionary": lambda: Several(name="several"),
     "a wrapped function": lambda: metrics.MeanMetricWrapper(rows, name="wrapped"),

@@ -33,7 +33,7 @@ def functional(cls, strategy="default", **compiling):
     with training.strategy(strategy).scope():
         inputs = keras.Input((4,))
         model = cls(inputs, layers.Dense(1)(inputs))
-        model.compile("sgd", "mse", jit_compile=False, **compiling)
+        model.compile(**{"optimizer": "sgd", "loss": "mse", "jit_compile": False} | compiling)
     return model
 
 
@@ -112,6 +112,41 @@ def test_other_overridden_methods_are_called():
         for a, b in zip(model.get_weights(), expected.get_weights(), strict=True):
             np.testing.assert_allclose(a, b, 1e-5, 1e-6)
         assert logs["twice"][0] == pytest.approx(2 * logs["mae"][0])
+
+
+def with_compute_loss(cls, loss, strategy, compiling, **keywords):
+    class Own(cls):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return loss(y, y_pred)
+
+    return functional(Own, strategy, **compiling, **keywords)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiling", [{}, {"loss": None}], ids=["a loss", "no loss"])
+def test_a_compute_loss_that_ignores_the_loss_of_compile_is_right_or_refused(compiling):
+    def mean(y, p):
+        return keras.ops.mean((y - p) ** 2)
+
+    def ratio(y, p):
+        return keras.ops.sum((y - p) ** 2) / keras.ops.sum(y**2)
+
+    targets = np.linspace(-1, 1, 8, dtype="float32")[:, None]
+    for loss in (mean, ratio):
+        plain = with_compute_loss(keras.Model, loss, "default", compiling)
+        expected = plain.fit(X, targets, shuffle=False, verbose=0).history
+        expected = expected["loss"][0], plain.evaluate(X, targets, verbose=0)
+        for setting, (strategy, parts) in SETTINGS.items():
+            model = with_compute_loss(
+                training.DistributedModel, loss, strategy, compiling, micro_batches=parts
+            )
+            if loss is ratio and setting != "one replica":
+                with pytest.raises(ValueError, match="compute_loss of Own mixes") as caught:
+                    model.fit(X, targets, verbose=0)
+                one_sentence(caught.value)
+                continue
+            got = model.fit(X, targets, shuffle=False, verbose=0).history["loss"][0]
+            assert (got, model.evaluate(X, targets, verbose=0)) == pytest.approx(expected, 1e-5)
 
 
 def ragged(strategy, cls=training.DistributedModel, **compiling):
@@ -346,6 +381,28 @@ def test_a_subclass_with_call_is_made_after_a_functional_model():
             model.compile("sgd", "mse")  # not built, with the defaults
         model.fit(X[:7], Y[:7], batch_size=4, verbose=0)
         assert int(model.optimizer.iterations.numpy()) == 2
+
+
+def test_a_subclass_may_be_made_of_two_models():
+    """A GAN is: its arguments are not inputs and outputs."""
+
+    class Pair(training.DistributedModel):
+        def __init__(self, first, second):
+            super().__init__()
+            self.first, self.second = first, second
+
+        def call(self, x):
+            return self.second(self.first(x))
+
+    model = Pair(layers.Dense(3), layers.Dense(1))
+    model.compile("sgd", "mse", jit_compile=False)
+    assert model.predict(X, verbose=0).shape == (8, 1)
+
+
+def test_a_list_of_layers_with_an_input_makes_a_built_model():
+    model = training.DistributedModel([keras.Input((4,)), layers.Dense(3)])
+    assert model.built
+    assert model.count_params() == 15
 
 
 @pytest.mark.parametrize("strategy", slow_but(["default", "mirrored"], "default"))

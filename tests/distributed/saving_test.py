@@ -310,9 +310,8 @@ def test_a_compiled_model_comes_back_with_its_optimizer(way, name, tmp_path):
         got.train_on_batch(given(name), y)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("way", NETWORKS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", slow_but(MODELS, "nested"))
+@pytest.mark.parametrize("way", slow_but(NETWORKS, clone), ids=lambda way: way.__name__)
 def test_a_network_comes_back(way, name, tmp_path):
     same(way)(name, tmp_path)
 
@@ -330,6 +329,15 @@ def test_a_model_made_from_its_config_trains_as_distributed(name):
         expected = model.evaluate(X[:7], Y[:7], verbose=0)[0]
         assert fresh.evaluate(X[:7], Y[:7], verbose=0) == pytest.approx(expected, 1e-4)
     fresh.fit(X, Y, batch_size=4, verbose=0)
+
+
+@pytest.mark.parametrize("way", [clone, deep_copy, shallow_copy], ids=lambda way: way.__name__)
+def test_a_copy_keeps_micro_batches(way, tmp_path):
+    model = functional()
+    model.compile("sgd", "mse", micro_batches=2, jit_compile=False)
+    copied = way(model, tmp_path / "model")
+    assert isinstance(copied, DistributedModel)
+    assert copied.get_compile_config().micro_batches == 2
 
 
 @pytest.mark.slow

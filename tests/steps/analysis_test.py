@@ -1,5 +1,7 @@
 """Assignments, losses and metrics of layers: as in stock Keras on one replica, or refused."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -92,29 +94,37 @@ REFUSED = {
 }
 
 
-def results(layer, model, strategy="default", **compiling):
+def results(create, model, strategy="default", **compiling):
     """Returns the history, and all variables after training, evaluation and prediction."""
     keras.utils.set_random_seed(1)
     compiling.setdefault("jit_compile", False)
     with training.strategy(strategy).scope():
-        inputs, layer = keras.Input((8,)), layer()
-        made = model(inputs, layers.Dense(3)(layer(layers.Dense(8)(inputs))))
+        inputs, tried = keras.Input((8,)), [layer() for layer in create]
+        x = layers.Dense(8)(inputs)
+        branches = [layer(x) for layer in tried]
+        made = model(inputs, layers.Dense(3)(layers.Concatenate()([x, *branches])))
         made.compile(optimizers.SGD(0.05), "mse", **compiling)
     history = made.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
     loss = made.evaluate(X, Y, batch_size=8, verbose=0)
     outputs = made.predict(X, batch_size=8, verbose=0)
-    hidden = getattr(layer, "hidden", {}).values()
-    return [*history["loss"], loss, outputs, *(v.numpy() for v in [*made.variables, *hidden])]
+    hidden = [v for layer in tried for v in getattr(layer, "hidden", {}).values()]
+    seen = {"losses": history["loss"], "loss": loss, "outputs": outputs}
+    variables = [*made.variables, *hidden]
+    return seen | {f"{i} {v.path}": v.numpy() for i, v in enumerate(variables)}
+
+
+@functools.cache
+def stock():
+    return results(RIGHT.values(), keras.Model)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RIGHT)
-def test_what_a_layer_assigns_or_adds_is_that_of_the_whole_batch(name):
-    expected = results(RIGHT[name], keras.Model)
-    for strategy, compiling in PLACES.values():
-        got = results(RIGHT[name], training.DistributedModel, strategy, **compiling)
-        for one, other in zip(got, expected, strict=True):
-            np.testing.assert_allclose(one, other, 1e-4, 1e-5)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_layers_assign_or_add_is_that_of_the_whole_batch(place):
+    strategy, compiling = PLACES[place]
+    got = results(RIGHT.values(), training.DistributedModel, strategy, **compiling)
+    for (name, one), other in zip(got.items(), stock().values(), strict=True):
+        np.testing.assert_allclose(one, other, 1e-4, 1e-5, err_msg=name)
 
 
 @pytest.mark.slow
@@ -122,13 +132,13 @@ def test_what_a_layer_assigns_or_adds_is_that_of_the_whole_batch(name):
 def test_what_no_pieces_can_compute_is_refused_unless_there_is_one(name):
     layer, message = REFUSED[name]
     one, *several = PLACES.values()
-    expected = results(layer, keras.Model)
-    got = results(layer, training.DistributedModel, one[0], **one[1])
-    for mine, stock in zip(got, expected, strict=True):
-        np.testing.assert_allclose(mine, stock, 1e-5, 1e-6)
+    expected = results([layer], keras.Model)
+    got = results([layer], training.DistributedModel, one[0], **one[1])
+    for mine, other in zip(got.values(), expected.values(), strict=True):
+        np.testing.assert_allclose(mine, other, 1e-5, 1e-6)
     for strategy, compiling in several:
         with pytest.raises(ValueError, match=message) as caught:
-            results(layer, training.DistributedModel, strategy, **compiling)
+            results([layer], training.DistributedModel, strategy, **compiling)
         assert str(caught.value).count(". ") == 0
 
 
