@@ -157,7 +157,7 @@ FORMATS = {
         load=_load_savedmodel,
         requires=(),
         quantizes=False,
-        call="logits = tf.saved_model.load({path!r}).serve(pixels)",
+        call="loaded = tf.saved_model.load({path!r})\nlogits = loaded.serve(pixels)",
     ),
     "litert": Format(
         suffix=".tflite",
