@@ -47,6 +47,7 @@ setuptools.setup(
             "build",
             "hypothesis",
             "jax",
+            "litserve",
             "mpmath",
             "mypy",
             "onnx",
