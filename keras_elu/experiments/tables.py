@@ -156,7 +156,7 @@ EXPERIMENTS = {
             "longer.",
             recipe=imagenet,
             flags={
-                "dataset": "imagenette",
+                "dataset": "imagenette/160px-v2",
                 "image_size": 112,
                 "width": 0.25,
                 "batch_size": 64,

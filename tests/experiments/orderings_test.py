@@ -41,7 +41,10 @@ def test_too_many_pairs_are_refused():
 
 def run(arm, seed, error, case="", diverged=None):
     found = {"arm": arm, "case": case, "seed": seed, "diverged": diverged}
-    return found | {"test": {"accuracy": 1 - error, "loss": error}, "curves": {}}
+    return found | {
+        "test": {"accuracy": 1 - error, "loss": error},
+        "curves": {"loss": [error]},
+    }
 
 
 def test_runs_are_paired_by_case_and_seed():
