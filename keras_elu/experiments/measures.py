@@ -14,7 +14,7 @@ def last(curve: str) -> Callable:
 
     Example:
 
-    >>> last("loss")({"curves": {"loss": [2.0, 1.0]}}, [])
+    >>> last("loss")({"curves": {"loss": [2.0, 1.0]}, "diverged": None}, [])
     1.0
     """
     return _finite(lambda run, runs: run["curves"][curve][-1])

@@ -131,7 +131,7 @@ def _curves(path: pathlib.Path) -> dict[str, list[float]]:
         rows = list(csv.DictReader(file))
     curves = {}
     for name in (rows[0] if rows else {}).keys() & _COLUMNS:
-        values = [float(row[name]) for row in rows]
+        values = [float(row[name]) for row in rows if row[name] != "nan"]  # the speed of one step
         if "accuracy" in name:
             name, values = name.replace("accuracy", "error"), [1 - value for value in values]
         curves[name] = [float(f"{value:.{_DIGITS}g}") for value in values]
