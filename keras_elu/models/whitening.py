@@ -55,8 +55,8 @@ class Whitening(keras.layers.Layer):
         x = keras.ops.reshape(x, (-1, self.mean.shape[0]))
         x = x - keras.ops.mean(x, axis=1, keepdims=True)
         norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(x), axis=1, keepdims=True))
-        # The rounded mean of a constant image leaves a remainder far below one grey level.
-        x = keras.ops.where(norm < 1e-2, 0.0, self.contrast * x / keras.ops.maximum(norm, 1e-2))
+        # The norm of bytes is 0, of a constant image, or almost 1 or more.
+        x = self.contrast * x / keras.ops.maximum(norm, 1e-2)
         whitened = keras.ops.matmul(x - self.mean, self.matrix)
         return keras.ops.reshape(whitened, keras.ops.shape(images))
 

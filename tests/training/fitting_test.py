@@ -20,7 +20,9 @@ def fitted(path, dataset, monkeypatch):
     return training.fit(run, callbacks)
 
 
-def test_whatever_fails_after_the_last_step_the_model_is_on_the_disk(tmp_path, monkeypatch):
+def test_the_model_is_on_the_disk_before_anything_after_the_last_step_can_fail(
+    tmp_path, monkeypatch
+):
     dataset = data.synthetic((4, 4, 1), classes=3, examples=32)
     evaluate = DistributedModel.evaluate
 
