@@ -4,20 +4,31 @@ import csv
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
-from docs_test import blocks, commands
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "using.md"
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
+def steps():
+    """The arguments of Python in every step of the page but that which downloads weights."""
+    for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(), re.S | re.M):
+        if language == "python":
+            yield ["-c", block]
+        else:
+            lines = map(shlex.split, block.splitlines())
+            yield from (words[1:] for words in lines if "imagenet" not in words)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder after all steps of the page but that which downloads weights."""
+    """The folder after all steps."""
     for module in ("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"):
         pytest.importorskip(module)
     folder = tmp_path_factory.mktemp("user")
@@ -27,9 +38,7 @@ def folder(tmp_path_factory):
         "TFDS_DATA_DIR": str(folder / "data"),
         "CUDA_VISIBLE_DEVICES": "-1",
     }
-    steps = [words[1:] for _, words in commands(PAGE) if "imagenet" not in words]
-    steps.insert(1, ["-c", blocks(PAGE, "python")[0]])
-    for number, step in enumerate(steps):
+    for number, step in enumerate(steps()):
         done = subprocess.run(
             [sys.executable, *step], cwd=folder, env=environment, capture_output=True, text=True
         )
