@@ -63,7 +63,7 @@ class Streamed(datasets.Dataset):
         features = builder.info.features
         super().__init__(name, features["label"].names, features["image"].shape, examples)
         self._stored_classes = self.classes  # `relabel` leaves the files as they are
-        self.held_out = splits["validation"] != splits["test"]
+        self.held_out = splits.get("validation") != splits.get("test")
         self._mirror = mirror
         self._raw = not isinstance(features["image"], tfds.features.Image)
         self._readers = {}

@@ -642,7 +642,10 @@ WRONG = {
     "a class of validation alone": (["{apes}", "{tmp}/data", "--name", "my_set"], "bee in"),
     "validation without numbers": (["{unnumbered}", "{tmp}/data"], "a.JPEG, whose label"),
     "a number too high": (["{high}", "{tmp}/data"], "50001.JPEG, whose label"),
-    "flat folders": (["{flat}", "{tmp}/data", "--name", "my_set"], "holds no folders"),
+    "flat folders": (
+        ["{flat}", "{tmp}/data", "--name", "my_set"],
+        "holds neither a folder for each class",
+    ),
     "two of validation": (["{two}", "{tmp}/data"], "leave one of them"),
     "no training images": (["{untrained}", "{tmp}/data"], "untrained holds no training images"),
     "nothing to evaluate on": (

@@ -180,7 +180,9 @@ COMMANDS = {
     **{
         f"{recipe} --{field.name}": f"--{field.name}"
         for recipe, field in zip(
-            list(RECIPES) * 10, dataclasses.fields(training.Config), strict=False
+            list(RECIPES) * 10,
+            [f for f in dataclasses.fields(training.Config) if f.type is not bool],
+            strict=False,
         )
     },
     "cifar --network": "--network",
@@ -431,7 +433,7 @@ COMMANDS = {
     "mnist --run_dir locked": "cannot be written",
     # The folder of another run.
     **{f"{recipe} --run_dir run": "another " for recipe in RECIPES if recipe != "mnist"},
-    "mnist --run_dir run --epochs 51": "another epochs, 50 instead of 51",
+    "mnist --run_dir run --epochs 49": "another epochs, 50 instead of 49",
     "mnist --run_dir run --batch_size 63": "another batch_size",
     "mnist --run_dir run --learning_rate 0.031": "another learning_rate",
     "mnist --run_dir run --activation selu": "another activation",
@@ -785,7 +787,7 @@ def test_the_folder_of_any_other_run_is_refused(refused, here, key, value):
 
 @pytest.mark.parametrize(
     ("form", "said"),
-    [(store.FORMAT, "of another network"), (store.FORMAT + 1, "another version")],
+    [(store.FORMAT, "belongs to another network"), (store.FORMAT + 1, "another version")],
 )
 def test_checkpoints_that_the_run_cannot_use_are_refused_and_kept(
     form, said, refused, here, monkeypatch

@@ -105,7 +105,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
     checkpoints.close()
     other = made()
     other.build_for(BATCHES.element_spec)
-    with pytest.raises(ValueError, match="of another network"):
+    with pytest.raises(ValueError, match="belongs to another network"):
         evaluation.restore(other, tmp_path)
     model.save_weights(tmp_path / "model.weights.h5")
     damaged = tmp_path / "damaged.weights.h5"
