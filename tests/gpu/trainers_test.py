@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.tensorflow]
 
 ROOT = pathlib.Path(__file__).parents[2]
 TRAINER = ROOT / "trainers" / "mnist.py"
-DATA = ["--dataset", "digits", "--batch_size", "32", "--seed", "3"]
+DATA = ["--dataset", "digits", "--seed", "3"]
 LENGTH = ["--epochs", "30", "--steps_per_epoch", "20"]
 DETERMINISTIC = "deterministic" in {field.name for field in dataclasses.fields(training.Config)}
 
@@ -77,8 +77,9 @@ def test_a_profile_shows_the_lane_of_the_device(kind, run, tmp_path):
     assert lane in profile.read_bytes()
 
 
-def test_the_audit_finds_every_check_ok(replicas, run, tmp_path):
-    said = run("-m", "keras_elu.audit", TRAINER, *DATA, *replicas, cwd=tmp_path)
+def test_the_audit_finds_every_check_ok(cards, replicas, run, tmp_path):
+    flags = [*DATA, *replicas, "--batch_size", 16 * max(2, cards)]
+    said = run("-m", "keras_elu.audit", TRAINER, *flags, cwd=tmp_path)
     assert "NOT OK" not in said
     assert "weights over the replicas" in said
 
