@@ -553,7 +553,9 @@ class Memory(keras.layers.Layer):
         return shape
 
 
-@pytest.mark.parametrize("strategy", [one_replica, two_replicas])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(one_replica, marks=pytest.mark.slow), two_replicas]
+)
 def test_micro_batches_are_halved_until_the_step_fits(strategy, capsys):
     replicas = strategy().num_replicas_in_sync
     made = make(strategy(), network=lambda x: dense(Memory()(x)), micro_batches="auto")

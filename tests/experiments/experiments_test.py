@@ -53,6 +53,7 @@ def test_an_experiment_trains_tests_and_draws(name, tmp_path):
     assert (tmp_path / "results.md").read_text() == text
 
 
+@pytest.mark.slow
 def test_a_stopped_experiment_resumes_and_keeps_its_numbers(tmp_path, monkeypatch, capsys):
     flags = ["--arms=elu", "--seeds=0", "--epochs=2"]
     stops = iter([False, True])

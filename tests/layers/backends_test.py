@@ -9,10 +9,10 @@ import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
 NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
-FOLDERS = {"diagnostics": ("fisher", "saturation", "units"), "layers": NAMES}
-FILES = [TESTS / room / f"{name}_test.py" for room, names in FOLDERS.items() for name in names]
-
-
+FILES = [TESTS / "layers" / f"{name}_test.py" for name in NAMES]
+DIAGNOSTICS = [
+    TESTS / "diagnostics" / f"{name}_test.py" for name in ("fisher", "saturation", "units")
+]
 PEERS = [TESTS / "layers" / "peers_test.py"]
 
 
@@ -20,7 +20,11 @@ PEERS = [TESTS / "layers" / "peers_test.py"]
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize(
     "files",
-    [pytest.param(FILES, id="own"), pytest.param(PEERS, id="peers", marks=pytest.mark.slow)],
+    [
+        pytest.param(FILES, id="own"),
+        pytest.param(DIAGNOSTICS, id="diagnostics", marks=pytest.mark.slow),
+        pytest.param(PEERS, id="peers", marks=pytest.mark.slow),
+    ],
 )
 def test_the_layers_pass_their_tests_on(backend, files):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]

@@ -152,7 +152,10 @@ def prepared(path, recipe=mnist, **changes):
     return evaluation.prepare(recipe, resolve(recipe, given), strategy, given)[0]
 
 
-@pytest.mark.parametrize("recipe", [mnist, cifar], ids=["mnist", "cifar"])
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(mnist, id="mnist"), pytest.param(cifar, id="cifar", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize(
     "classes", [("bird", "cat", "dog"), ("dog", "bird", "cat"), ("dog", "cat")], ids=str
 )

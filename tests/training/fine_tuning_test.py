@@ -99,6 +99,7 @@ def test_a_new_head_is_made_where_classes_differ(train, digits_run, tmp_path, ca
     assert "16 variables taken; new: logits/kernel, logits/bias" in shown
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_its_weights_and_averages_where_there_are_some(train, capsys, tmp_path):
     with pytest.raises(SystemExit):
         train("stopped", stop=1)
