@@ -49,7 +49,7 @@ def _less_mean(layer, dataset):
     mean = _mean_image(dataset, layer is not None)
     ones = np.ones_like(mean)
     layer = keras.layers.Normalization(
-        axis=(1, 2, 3), mean=mean, variance=ones, dtype="float32", name="mean"
+        axis=(1, 2, 3), mean=mean, variance=ones, dtype="float32", name="subtract_mean"
     )
     layer.build((None, *mean.shape))  # now, since it would be a part of the pipeline's graph then
     return layer

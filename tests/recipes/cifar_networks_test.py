@@ -339,7 +339,7 @@ def test_the_saved_model_takes_pixels_and_has_no_companions(name, narrow, tmp_pa
     keras.utils.set_random_seed(0)
     dataset = images(side=10)
     own = config(name, batch_size=8)
-    network, arguments = cifar.build(own, dataset, 10)
+    network, arguments = cifar.build(own, dataset, 100)
     network.compile(**arguments)
     batches, _, test = cifar.datasets(own, dataset)
     network.fit(batches, steps_per_epoch=2, verbose=0, shuffle=False)
