@@ -61,5 +61,5 @@ def test_an_exported_network_gives_the_same(name, tmp_path):
     model = getattr(models, name)((10, 10, 3), **arguments)
     x = np.random.default_rng(0).normal(size=(2, 10, 10, 3)).astype("float32")
     model.export(tmp_path, verbose=False)
-    served = tf.saved_model.load(tmp_path).serve(x)
-    np.testing.assert_allclose(served, model(x), rtol=1e-4, atol=1e-5)
+    loaded = tf.saved_model.load(tmp_path)  # kept, since its variables live as long as it
+    np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-4, atol=1e-5)
