@@ -8,8 +8,6 @@ evaluation of the run. Damaged files are named on stderr, and the exit code is t
 """
 
 import argparse
-import collections
-import concurrent.futures
 import contextlib
 import csv
 import functools
@@ -26,14 +24,11 @@ import tensorflow as tf
 import tqdm
 
 from keras_elu import commands, files, models, system
-from keras_elu.data import crops, decoding, jpeg
-from keras_elu.prepare import images
+from keras_elu.data import crops, datasets, decoding, jpeg, streamed
+from keras_elu.prepare import damage, images
 from keras_elu.training import saved
 
 BATCH_SIZE = 64
-_BATCHES_AHEAD = 2
-_EXIF = b"Exif\0\0"
-_EXIF_WITHIN = 2**17  # bytes at the beginning of a JPEG
 
 
 class Prediction(NamedTuple):
@@ -128,7 +123,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yields what a classifier says of pictures, in their order.
 
-    Pictures are decoded in as many threads as there are cores, while the model computes.
+    The input pipeline decodes pictures while the model computes.
 
     Args:
         model: The classifier.
@@ -136,22 +131,33 @@ def predict(
         top: Number of classes for each picture.
         batch_size: Number of pictures in a batch.
     """
-    read = Reader(model)
+    read, errors = Reader(model), {}
+
+    def load(number: int, draws: np.ndarray, image: np.ndarray) -> int | None:
+        """Fills the image; there is no label, so 0 takes its place."""
+        error = read.fill(image, paths[number], draws)
+        if not error:
+            return 0
+        errors[number] = error
+        return None
+
     probabilities = tf.function(
         lambda pixels: tf.nn.softmax(tf.cast(model(pixels, training=False), tf.float32)),
         input_signature=[tf.TensorSpec([None, *read.shape], tf.uint8)],
         autograph=False,
     )
-    for chunk, pictures in _read_ahead(read, paths, batch_size):
-        intact = [picture for picture in pictures if not isinstance(picture, str)]
-        rows = iter(probabilities(np.stack(intact)).numpy() if intact else ())
-        for path, picture in zip(chunk, pictures, strict=True):
-            if isinstance(picture, str):
-                yield Prediction(path, error=picture)
+    size = min(batch_size, len(paths)) or 1
+    batches = streamed.in_order(len(paths), size, load, read.shape).prefetch(datasets.READ_AHEAD)
+    for first, (pixels, _, _) in zip(range(0, len(paths), size), batches, strict=True):
+        numbers = range(first, min(first + size, len(paths)))
+        rows = probabilities(pixels[: len(numbers)]).numpy()
+        orders = np.argsort(-rows, axis=1, kind="stable")[:, :top]
+        for number, row, order in zip(numbers, rows, orders, strict=True):
+            if number in errors:
+                yield Prediction(paths[number], error=errors.pop(number))
             else:
-                row = next(rows)
-                order = np.argsort(-row, kind="stable")[:top]
-                yield Prediction(path, tuple((model.class_names[i], float(row[i])) for i in order))
+                named = tuple((model.class_names[i], float(row[i])) for i in order)
+                yield Prediction(paths[number], named)
 
 
 class Reader:
@@ -170,71 +176,54 @@ class Reader:
             None
             if model.crop is None
             else decoding.Decoder(
-                self.shape, functools.partial(_central, share=model.crop), mirror=False
+                self.shape, functools.partial(crops.central, share=model.crop), mirror=False
             )
         )
-        self._draws = np.zeros(decoding.DRAWS)
 
     def __call__(self, path: pathlib.Path) -> np.ndarray | str:
         """Returns the pixels of a file, uint8, or why it cannot be read."""
+        image = np.empty(self.shape, np.uint8)
+        return self.fill(image, path, np.zeros(decoding.DRAWS)) or image
+
+    def fill(self, image: np.ndarray, path: pathlib.Path, draws: np.ndarray) -> str:
+        """Fills an image with the pixels of a file; returns why it cannot, or "".
+
+        Args:
+            image: Is filled; of the shape, uint8.
+            path: The file.
+            draws: Zeros, `decoding.DRAWS` of them.
+        """
         try:
-            return self._pixels(path.read_bytes())
+            encoded = path.read_bytes()
+            if self._decoder is None:
+                image[...] = self._resized(self._decoded(encoded))
+            else:
+                self._decoder.fill(image, self._stored(encoded), draws)
         except jpeg.Damaged as error:
             return str(error)
         except OSError as error:
             return f"it cannot be read ({error.strerror})"
+        return ""
 
-    def _pixels(self, encoded: bytes) -> np.ndarray:
-        plain_jpeg = encoded.startswith(b"\xff\xd8\xff") and _EXIF not in encoded[:_EXIF_WITHIN]
-        if self._decoder is not None and plain_jpeg:
-            return self._cropped({"image": _bytes(encoded)})
+    def _stored(self, encoded: bytes) -> bytes | np.ndarray:
+        """What a prepared data set would hold: an ordinary JPEG itself, or pixels."""
+        if not encoded.startswith(b"\xff\xd8\xff") or images.orientation(encoded) != 1:
+            return self._decoded(encoded)
+        if damage.is_suspect(encoded):
+            images.decode(encoded)  # raises the reason
+        return encoded
+
+    def _decoded(self, encoded: bytes) -> np.ndarray:
         pixels = images.decode(encoded)
         if self.shape[-1] == 1:
-            pixels = np.asarray(PIL.Image.fromarray(pixels).convert("L"))[..., np.newaxis]
-        if self._decoder is not None:
-            shape = tf.train.Feature(int64_list=tf.train.Int64List(value=pixels.shape))
-            return self._cropped({"image/value": _bytes(pixels.tobytes()), "image/shape": shape})
+            return np.asarray(PIL.Image.fromarray(pixels).convert("L"))[..., np.newaxis]
+        return pixels
+
+    def _resized(self, pixels: np.ndarray) -> np.ndarray:
         if pixels.shape == self.shape:
             return pixels
         resized = tf.image.resize(tf.cast(pixels, tf.float32), self.shape[:2])
         return tf.cast(resized + 0.5, tf.uint8).numpy()
-
-    def _cropped(self, features: dict[str, tf.train.Feature]) -> np.ndarray:
-        label = tf.train.Feature(int64_list=tf.train.Int64List(value=[0]))
-        example = tf.train.Example(features=tf.train.Features(feature={**features, "label": label}))
-        image = np.empty(self.shape, np.uint8)
-        self._decoder(example.SerializeToString(), self._draws, image)
-        return image
-
-
-def _central(height: int, width: int, draws: Sequence[float], share: float) -> crops.Window:
-    """The square in the centre with a share of the shorter side, as `crops.central`."""
-    del draws
-    side = max(1, round(share * min(height, width)))
-    return (height - side + 1) // 2, (width - side + 1) // 2, side, side
-
-
-def _bytes(content: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))
-
-
-def _read_ahead(
-    read: Callable[[pathlib.Path], np.ndarray | str], paths: Sequence[pathlib.Path], size: int
-) -> Iterator[tuple[Sequence[pathlib.Path], list[np.ndarray | str]]]:
-    """Yields batches of paths with their pictures, of which a few are read ahead."""
-    with concurrent.futures.ThreadPoolExecutor(system.cores()) as threads:
-        waiting = collections.deque()
-        try:
-            for first in range(0, len(paths), size):
-                chunk = paths[first : first + size]
-                waiting.append((chunk, [threads.submit(read, path) for path in chunk]))
-                if len(waiting) > _BATCHES_AHEAD:
-                    done, futures = waiting.popleft()
-                    yield done, [future.result() for future in futures]
-            for done, futures in waiting:
-                yield done, [future.result() for future in futures]
-        finally:
-            threads.shutdown(cancel_futures=True)
 
 
 def _is_hidden(path: pathlib.Path, folder: pathlib.Path) -> bool:

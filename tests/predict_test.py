@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import keras_elu
 from keras_elu import predict
-from keras_elu.data import crops
+from keras_elu.data import crops, jpeg
+from keras_elu.prepare import images
 
 pytestmark = pytest.mark.tensorflow
 
@@ -185,6 +186,39 @@ def test_bad_input_gets_one_sentence_and_writes_nothing(arguments, expected, her
     assert err[0].startswith("error: ")
     assert expected in err[0]
     assert state(here) == before
+
+
+DAMAGE = {
+    "zeros within the data": lambda content: content[:4000] + bytes(512) + content[4512:],
+    "zeros below the crop": lambda content: content[:-300] + bytes(200) + content[-100:],
+    "no end": lambda content: content[:-2],
+    "a lost end": lambda content: content[:-300],
+}
+
+
+@pytest.mark.parametrize("exif", [{}, {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}])
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_jpeg_that_preparing_refuses_is_named(damage, exif, here, reader):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), "uint8")
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=90, **exif)
+    (here / "intact.jpg").write_bytes(file.getvalue())
+    (here / "damaged.jpg").write_bytes(damage(file.getvalue()))
+    with pytest.raises(jpeg.Damaged):
+        images.prepare((here / "damaged.jpg").read_bytes())
+    for read in reader:
+        assert read(here / "intact.jpg").shape == (8, 8, 3)
+        assert isinstance(read(here / "damaged.jpg"), str)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+def test_a_last_batch_of_any_size_and_batches_of_damaged_files_keep_their_order(count, here):
+    model = keras.saving.load_model(here / "run" / "model.keras")
+    paths = [here / "pictures" / "0000.png", here / "text.txt", here / "text.txt"] * 2
+    found = list(predict.predict(model, paths[:count], batch_size=2))
+    assert [each.path for each in found] == paths[:count]
+    assert [bool(each.error) for each in found] == [False, True, True, False, True][:count]
+    assert len({each.classes for each in found if not each.error}) == 1
 
 
 @pytest.fixture(scope="module")

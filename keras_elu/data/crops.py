@@ -11,12 +11,13 @@ ATTEMPTS = 10
 DRAWS = 2 * ATTEMPTS + 2  # random numbers for an image: scales, and two for the place
 
 
-def central(height: int, width: int, draws: Sequence[float] = ()) -> Window:
+def central(height: int, width: int, draws: Sequence[float] = (), share: float = SHARE) -> Window:
     """The square in the centre, with 7/8 of the shorter side.
 
     Args:
         height, width: Of the image.
         draws: Are not used.
+        share: Of the shorter side.
 
     Example:
 
@@ -24,12 +25,14 @@ def central(height: int, width: int, draws: Sequence[float] = ()) -> Window:
     (22, 4, 56, 56)
     """
     del draws
-    return _placed(height, width, _side(height, width), _side(height, width), (0.5, 0.5))
+    side = _side(height, width, share)
+    return _placed(height, width, side, side, (0.5, 0.5))
 
 
 def random(height: int, width: int, draws: Sequence[float]) -> Window:
     """A square with 7/8 of the shorter side, anywhere; arguments as for `random_resized`."""
-    return _placed(height, width, _side(height, width), _side(height, width), draws[-2:])
+    side = _side(height, width, SHARE)
+    return _placed(height, width, side, side, draws[-2:])
 
 
 def random_resized(height: int, width: int, draws: Sequence[float]) -> Window:
@@ -61,8 +64,8 @@ def random_resized(height: int, width: int, draws: Sequence[float]) -> Window:
     return _placed(height, width, tall, wide, (0.5, 0.5))
 
 
-def _side(height: int, width: int) -> int:
-    return max(1, round(SHARE * min(height, width)))
+def _side(height: int, width: int, share: float) -> int:
+    return max(1, round(share * min(height, width)))
 
 
 def _placed(height, width, tall, wide, place) -> Window:

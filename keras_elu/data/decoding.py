@@ -29,7 +29,7 @@ cv2.setNumThreads(1)  # images are resized at the same time, each by one thread
 
 
 class Decoder:
-    """Makes images of records.
+    """Makes images of records, of encoded images, or of pixels.
 
     Args:
         shape: Height, width and channels (1, 3 or 4) of the images.
@@ -65,21 +65,33 @@ class Decoder:
             label = features["label"].int64_list.value[0]
             if "image/value" in features:
                 shape = features["image/shape"].int64_list.value
-                pixels = np.frombuffer(features["image/value"].bytes_list.value[0], np.uint8)
-                pixels = pixels.reshape(shape)
+                stored = np.frombuffer(features["image/value"].bytes_list.value[0], np.uint8)
+                stored = stored.reshape(shape)
             else:
-                pixels = None
-                encoded = features["image"].bytes_list.value[0]
+                stored = features["image"].bytes_list.value[0]
         except (ValueError, IndexError, protobuf.DecodeError) as error:
             raise Damaged(str(error)) from error
-        draws = draws.tolist()
-        if pixels is None:
-            part = self._decoded(encoded, draws)
-        else:
-            top, left, height, width = self._crop(*pixels.shape[:2], draws[: crops.DRAWS])
-            part = pixels[top : top + height, left : left + width]
-        self._transform(part, draws[crops.DRAWS :], image)
+        self.fill(image, stored, draws)
         return label
+
+    def fill(self, image: np.ndarray, stored: bytes | np.ndarray, draws: np.ndarray) -> None:
+        """Fills `image`, of the shape.
+
+        Args:
+            image: Is filled.
+            stored: An encoded image, or pixels (height, width, channels).
+            draws: `DRAWS` numbers from 0 to below 1.
+
+        Raises:
+            Damaged: If the encoded image is damaged.
+        """
+        draws = draws.tolist()
+        if isinstance(stored, bytes):
+            part = self._decoded(stored, draws)
+        else:
+            top, left, height, width = self._crop(*stored.shape[:2], draws[: crops.DRAWS])
+            part = stored[top : top + height, left : left + width]
+        self._transform(part, draws[crops.DRAWS :], image)
 
     def _decoded(self, encoded: bytes, draws: Sequence[float]) -> np.ndarray:
         """The crop of an encoded image, at its size or smaller."""

@@ -53,6 +53,11 @@ def jpeg_shape(encoded: bytes) -> tuple[int, int, int]:
     raise Damaged("it is truncated: the marker of its end is missing")
 
 
+def header(encoded: bytes) -> int:
+    """The length of what precedes the first scan; 0 if there is none."""
+    return next((position for code, position in markers(encoded) if code == _SCAN), 0)
+
+
 def scan(encoded: bytes) -> tuple[int, int]:
     """Where the compressed data begin, after the header of the first scan, and where they end."""
     begin = 0

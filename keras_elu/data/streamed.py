@@ -94,17 +94,10 @@ class Streamed(datasets.Dataset):
 
     def _evaluation(self, split, batch_size, image_size, preprocess, worker):
         del preprocess  # pixels as they are
-        examples = self.examples[split]
-        firsts = range(0, examples, batch_size)
-        rows = np.full((len(firsts), -(-batch_size // worker[1])), -1)
-        for batch, first in enumerate(firsts):
-            begin, end = datasets.share(min(batch_size, examples - first), worker)
-            rows[batch, : end - begin] = range(first + begin, first + end)
-        plan = tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda rows: (rows, tf.zeros((*rows.shape, decoding.DRAWS)))
-        )
         reader = self._reader(split, image_size, "none")
-        batches = _loaded(plan, reader.evaluation, reader.shape)
+        batches = in_order(
+            self.examples[split], batch_size, reader.evaluation, reader.shape, worker
+        )
 
         def finished(images, labels, there):
             count = tf.math.count_nonzero(there)
@@ -117,7 +110,9 @@ class Streamed(datasets.Dataset):
             batch = tf.boolean_mask(images, there), tf.boolean_mask(labels, there)
             return batch if worker[1] == 1 else (count, batch)
 
-        return batches.map(finished).apply(tf.data.experimental.assert_cardinality(len(firsts)))
+        return batches.map(finished).apply(
+            tf.data.experimental.assert_cardinality(-(-self.examples[split] // batch_size))
+        )
 
     def _reader(
         self, split: str, image_size: int | None, augment: str, erasing: float = 0.0
@@ -234,6 +229,36 @@ class _Calls:
 
 
 _calls = _Calls()
+
+
+def in_order(
+    count: int,
+    batch_size: int,
+    load: Callable,
+    shape: tuple[int, ...],
+    worker: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Batches of images, labels and whether they are there, each image once and undistorted.
+
+    All batches have the same size: rows that are left over in the last one are not there.
+
+    Args:
+        count: Number of images.
+        batch_size: Number of images in a batch, of all workers together.
+        load: Fills an image and returns its label, or None if it cannot; of its number, zeros as
+            random numbers, and the image. Many threads call it.
+        shape: Of an image.
+        worker: The number of this worker, and how many there are.
+    """
+    firsts = range(0, count, batch_size)
+    rows = np.full((len(firsts), -(-batch_size // worker[1])), -1)
+    for batch, first in enumerate(firsts):
+        begin, end = datasets.share(min(batch_size, count - first), worker)
+        rows[batch, : end - begin] = range(first + begin, first + end)
+    plan = tf.data.Dataset.from_tensor_slices(rows).map(
+        lambda rows: (rows, tf.zeros((*rows.shape, decoding.DRAWS)))
+    )
+    return _loaded(plan, load, shape)
 
 
 def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf.data.Dataset:

@@ -1,7 +1,6 @@
 """Damage within a JPEG that its decoder passes over: judged by what it does to the picture."""
 
 import io
-import re
 
 import numpy as np
 import PIL.Image
@@ -9,10 +8,15 @@ import simplejpeg
 
 from keras_elu.data import jpeg
 
-_RUN = re.compile(rb"\0{32,}")  # bytes: 32 of them are more than 100 blocks, or damage
+_RUN = bytes(32)  # zeros: they are more than 100 blocks, or damage
 _FLAT = 16  # neighbouring blocks of one colour that can give such a run
 _END = b"\xff\xd9"
 _BEFORE_END = "before marker 0xd9"
+
+
+def is_suspect(encoded: bytes) -> bool:
+    """Whether a JPEG has no end, or a run of zeros in its data: a matter of microseconds."""
+    return encoded.rfind(_END) < 0 or encoded.find(_RUN, jpeg.header(encoded)) >= 0
 
 
 def check(encoded: bytes, pixels: np.ndarray, said: str) -> None:
@@ -36,11 +40,11 @@ def check(encoded: bytes, pixels: np.ndarray, said: str) -> None:
         raise jpeg.Damaged(f"part of the picture is lost ({said})")
     begin, end = jpeg.scan(encoded)
     data = encoded[begin:end]
-    if _RUN.search(data):
+    if _RUN in data:
         without = data.rstrip(b"\0")
         if _is_whole(encoded[:begin] + without + _END):  # zeros at the end are extra bytes
             data = without
-    if _RUN.search(data) and (said or not _has_flat_part(pixels)):
+    if _RUN in data and (said or not _has_flat_part(pixels)):
         raise jpeg.Damaged("part of the picture is lost in zeros")
     if said and (share := _impossible(encoded)):
         raise jpeg.Damaged(f"{share:.1%} of the picture is impossibly bright or dark ({said})")

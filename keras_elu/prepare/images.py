@@ -19,7 +19,7 @@ from keras_elu.prepare import damage
 
 LONGEST = 65_500  # pixels of a side that libjpeg writes
 _FORMATS = ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-_EXIF_WITHIN = 2**17  # bytes at the beginning of a file: it follows at most one other segment
+_EXIF_WITHIN = 2**17  # bytes at the beginning of a file that is no JPEG
 _WITH_EXIF = (b"\x89PNG", b"RIFF")  # formats that keep EXIF elsewhere; Pillow turns TIFFs itself
 _UPRIGHT = {
     1: lambda pixels: pixels,
@@ -85,14 +85,14 @@ def prepare(
     keras_elu.data.jpeg.Damaged: it is truncated: the marker of its end is missing
     """
     pixels, converted, warning = _decoded(encoded)
-    orientation = _orientation(encoded)
-    if orientation != 1:
+    turn = orientation(encoded)
+    if turn != 1:
         if upright:
-            pixels = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
-            turned = f"turned upright by its EXIF orientation {orientation}"
+            pixels = np.ascontiguousarray(_UPRIGHT[turn](pixels))
+            turned = f"turned upright by its EXIF orientation {turn}"
             converted = f"{converted}, {turned}" if converted else turned
         else:
-            warning = warning or f"its EXIF orientation {orientation} is not applied"
+            warning = warning or f"its EXIF orientation {turn} is not applied"
     smaller = resize(pixels, shorter) if shorter else pixels
     if raw:
         return Prepared(smaller, converted, warning)
@@ -106,8 +106,7 @@ def prepare(
 def decode(encoded: bytes) -> np.ndarray:
     """Returns the pixels (height, width, 3) of an image that `prepare` accepts, turned upright.
 
-    Threads may call it at the same time, unlike `prepare`, which listens to stderr and therefore
-    finds more kinds of damage.
+    Threads may call it at the same time, unlike `prepare`, which listens to stderr.
 
     Raises:
         Damaged: If it is not a picture, is not whole, or claims more than 2**28 pixels.
@@ -117,19 +116,36 @@ def decode(encoded: bytes) -> np.ndarray:
     elif encoded.startswith(b"\x89PNG\r\n\x1a\n"):
         height, width = _png_shape(encoded)
     else:
-        return np.ascontiguousarray(_UPRIGHT[_orientation(encoded)](_by_pillow(encoded)[0]))
+        return np.ascontiguousarray(_UPRIGHT[orientation(encoded)](_by_pillow(encoded)[0]))
     if height * width > jpeg.PIXELS:
         raise jpeg.Damaged(f"it claims {width:,} x {height:,} pixels")
+    said = ""
     try:
         pixels = simplejpeg.decode_jpeg(encoded, "RGB")
     except ValueError as error:  # no JPEG, one of four colours, or a remark of libjpeg
         if jpeg.is_damage(str(error)):
             raise jpeg.Damaged(str(error)) from None
+        said = str(error) if jpeg.is_spare(str(error)) else ""
         try:
             pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
         except tf.errors.OpError:
             raise jpeg.Damaged("it cannot be decoded") from None
-    return np.ascontiguousarray(_UPRIGHT[_orientation(encoded)](pixels))
+    if encoded.startswith(b"\xff\xd8\xff"):
+        damage.check(encoded, pixels, said)
+    return np.ascontiguousarray(_UPRIGHT[orientation(encoded)](pixels))
+
+
+def orientation(encoded: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none."""
+    within = jpeg.header(encoded) if encoded.startswith(b"\xff\xd8\xff") else _EXIF_WITHIN
+    if encoded.find(b"Exif\0\0", 0, within) < 0 and not encoded.startswith(_WITH_EXIF):
+        return 1
+    try:
+        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(encoded)) as image:
+            found = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF is written by many, and often wrong
+        return 1
+    return found if found in _UPRIGHT else 1
 
 
 def _decoded(encoded: bytes) -> tuple[np.ndarray, str, str]:
@@ -187,18 +203,6 @@ def _by_pillow(encoded: bytes) -> tuple[np.ndarray, str]:
         raise
     except Exception as error:  # Pillow's readers raise many kinds
         raise jpeg.Damaged(f"it cannot be decoded ({error})") from None
-
-
-def _orientation(encoded: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none."""
-    if b"Exif\0\0" not in encoded[:_EXIF_WITHIN] and not encoded.startswith(_WITH_EXIF):
-        return 1
-    try:
-        with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(encoded)) as image:
-            orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
-    except Exception:  # EXIF is written by many, and often wrong
-        return 1
-    return orientation if orientation in _UPRIGHT else 1
 
 
 def resize(pixels: np.ndarray, shorter: int) -> np.ndarray:
