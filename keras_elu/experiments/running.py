@@ -62,7 +62,7 @@ def _train(
         images = np.concatenate([x.numpy() for x, _ in batches])[:observed]
         more.append(diagnostics.Diagnostics(images, record=folder.path / "medians"))
     callbacks.all[1:1] = more  # after the progress, and before the history
-    folder.start(run.dataset.class_names)
+    folder.start(run.dataset.class_names, run.dataset.examples)
     overall.start(f"{title}, {planned.name}", planned.config.epochs - callbacks.checkpoints.epoch)
     try:
         training.fit(run, callbacks)

@@ -77,7 +77,11 @@ def _train(
         taken = None
         if config.initial_weights is not None and not callbacks.checkpoints.start:
             taken = initial_weights.take(run, getattr(recipe, "pretrained", None))
-        folder.start(run.dataset.class_names, lambda: longer and longer.move_results())
+        folder.start(
+            run.dataset.class_names,
+            run.dataset.examples,
+            lambda: longer and longer.move_results(),
+        )
     if chief:
         _warn_of_digits(run, wanted)
         if taken is not None:

@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import types
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -87,16 +87,23 @@ class RunFolder:
         """Whether the run has a result."""
         return (self.path / "result.json").exists()
 
-    def start(self, class_names: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
+    def start(
+        self,
+        class_names: Sequence[str],
+        examples: Mapping[str, int],
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
         """Makes the folder, locks it until the process ends, and writes all but the results.
 
         Args:
             class_names: The name of each class of the data set, in the order of the labels.
+            examples: Number of images of the data set by split.
             prepare: Called once the folder is locked, before anything is written.
 
         Raises:
             ValueError: With one sentence, if the folder cannot be written, another process has
-                locked it, or its run had other classes.
+                locked it, or its run had other classes or another number of training or validation
+                images.
         """
         if not self.chief:
             return
@@ -106,6 +113,14 @@ class RunFolder:
                 f"--run_dir {self.path} holds a run with other classes than those of the data set: "
                 "name a new folder."
             )
+        counts = files.read_json(self.path / "examples.json")
+        for split, kind in {"train": "training", "validation": "validation"}.items():
+            count = examples.get(split, 0)
+            if counts and counts.get(split, 0) != count:
+                raise ValueError(
+                    f"--run_dir {self.path} holds a run on {counts.get(split, 0)} {kind} images, "
+                    f"but the data set has {count} now: name a new folder."
+                )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if self._locked is None:
@@ -115,6 +130,7 @@ class RunFolder:
             deterministic = {"deterministic": self.config["deterministic"]}
             self._write("environment.json", environment.describe() | deterministic)
             files.write_json(self.path / "class_names.json", list(class_names))
+            files.write_json(self.path / "examples.json", dict(examples))
         except OSError as error:
             raise ValueError(
                 f"--run_dir {self.path} cannot be written: {error.strerror}."

@@ -15,6 +15,7 @@ FILES = {
     "class_names.json",
     "config.json",
     "environment.json",
+    "examples.json",
     "history.csv",
     "model.keras",
     "result.json",

@@ -143,6 +143,6 @@ def test_a_config_of_every_schedule_is_repeated_by_its_file(tmp_path):
         folder = training.RunFolder(
             mnist, dataclasses.replace(asked, run_dir=str(tmp_path / flags[0]))
         )
-        folder.start(["0", "1"])
+        folder.start(["0", "1"], {"train": 8})
         again = command_line.parse(mnist, ["--config", str(folder.path / "config.json")])
         assert dataclasses.replace(again, config=None) == asked

@@ -16,7 +16,7 @@ def fitted(path, dataset, monkeypatch):
     folder = training.RunFolder(mnist, config)
     run = training.prepare_run(mnist, config, training.strategy("default"))
     callbacks = training.RunCallbacks(run, folder)
-    folder.start(dataset.class_names)
+    folder.start(dataset.class_names, dataset.examples)
     return training.fit(run, callbacks)
 
 
