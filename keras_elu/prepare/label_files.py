@@ -4,13 +4,14 @@ import csv
 import pathlib
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _LARGEST = 2**28  # bytes
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "breed", "target")
 _SUFFIX = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$", re.IGNORECASE)
+Find = Callable[[str], str | None]  # the picture that a value of a table names
 _BOXES = "predictionstring"  # Kaggle's ImageNet: the class, and where it is
 
 
@@ -45,7 +46,7 @@ def read(
         if path.stem.casefold() == "labels" or any(n in path.stem.casefold() for n in split_names)
     ]
     for path in [*_tables(folder), *next_to_it]:
-        classes = _classes_of(path, pictures)
+        classes = _classes_of(path, _by_name(pictures))
         labels = {picture: next(iter(of)) for picture, of in classes.items() if len(of) == 1}
         if labels:
             unclear = {
@@ -57,6 +58,24 @@ def read(
     return None
 
 
+def by_path(
+    folders: Collection[pathlib.Path], pictures: Collection[str], foreign: Collection[str]
+) -> Iterator[tuple[pathlib.Path, dict[str, set[str]]]]:
+    """Finds the files that name pictures in folders of classes, by their paths.
+
+    Args:
+        folders: Where the files lie.
+        pictures: Paths of the pictures, as class/1.jpg.
+        foreign: Folders of other splits: test/class/1.jpg is another picture.
+
+    Yields:
+        A file and the classes that it gives each picture it names, which may be none.
+    """
+    for path in (path for folder in folders for path in _tables(folder)):
+        if classes := _classes_of(path, _by_end_of_path(pictures, foreign)):
+            yield path, classes
+
+
 def _tables(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(
         path
@@ -65,7 +84,44 @@ def _tables(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _classes_of(path: pathlib.Path, pictures: Collection[str]) -> dict[str, set[str]]:
+def _by_name(pictures: Collection[str]) -> Find:
+    """Finds a picture by the last part of a path."""
+    by_key = _keys(pictures)
+
+    def find(value: str) -> str | None:
+        value = _parts(value)[-1]
+        # Windows takes 1.jpg for 1.JPG, and so do tables that come from there.
+        return by_key.get(value) or by_key.get(_SUFFIX.sub("", value))
+
+    return find
+
+
+def _by_end_of_path(pictures: Collection[str], foreign: Collection[str]) -> Find:
+    """Finds a picture by a path that ends with its own, folder included."""
+    by_key = _keys(pictures)
+
+    def find(value: str) -> str | None:
+        parts = _parts(value)
+        for start in range(len(parts) - 1):
+            end = "/".join(parts[start:])
+            found = by_key.get(end) or by_key.get(_SUFFIX.sub("", end))
+            if found:
+                return None if start and parts[start - 1].casefold() in foreign else found
+        return None
+
+    return find
+
+
+def _keys(pictures: Collection[str]) -> dict[str, str]:
+    by_key = {unicodedata.normalize("NFC", picture): picture for picture in pictures}
+    return by_key | {k.rpartition(".")[0]: picture for k, picture in by_key.items() if "." in k}
+
+
+def _parts(value: str) -> list[str]:
+    return unicodedata.normalize("NFC", value.strip().replace("\\", "/")).split("/")
+
+
+def _classes_of(path: pathlib.Path, picture: Find) -> dict[str, set[str]]:
     """The classes of each picture that a file names."""
     if path.stat().st_size > _LARGEST:
         return {}
@@ -77,15 +133,6 @@ def _classes_of(path: pathlib.Path, pictures: Collection[str]) -> dict[str, set[
         return {}
     delimiter = next((d for d in "\t,; " if d in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) > 1]
-    by_key = {unicodedata.normalize("NFC", picture): picture for picture in pictures}
-    by_key |= {key.rpartition(".")[0]: picture for key, picture in by_key.items() if "." in key}
-
-    def picture(value: str) -> str | None:
-        value = value.strip().replace("\\", "/").rpartition("/")[2]
-        value = unicodedata.normalize("NFC", value)
-        # Windows takes 1.jpg for 1.JPG, and so do tables that come from there.
-        return by_key.get(value) or by_key.get(_SUFFIX.sub("", value))
-
     width = min(map(len, rows), default=0)
     column = max(range(width), key=lambda i: sum(bool(picture(r[i])) for r in rows), default=None)
     if column is None or not any(picture(row[column]) for row in rows):

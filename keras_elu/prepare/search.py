@@ -147,6 +147,8 @@ class Search:
                 flat += [(name.rpartition("/")[2], *place) for name, *place in pictures]
             else:
                 found.setdefault(label, []).extend(pictures)
+        if self._name != archives.IMAGENET:
+            self._check_tables(origin, split, found)
         if not flat:
             if not found:
                 raise ValueError(f"{origin} holds no folders: it must hold one for each class.")
@@ -157,6 +159,42 @@ class Search:
                 found.setdefault(label, []).extend(images)
             return found
         return self._labelled(origin, split, found, flat, known)
+
+    def _check_tables(self, origin: pathlib.Path, split: str, found: archives.Found) -> None:
+        """Refuses folders if a table gives their pictures other classes.
+
+        Other names for the same classes are no contradiction.
+        """
+        folders = {
+            pathlib.Path(os.path.relpath(path, origin)).as_posix(): label
+            for label, pictures in found.items()
+            for _, path, *_ in pictures
+        }
+        places = [origin] if origin == self._folder else [origin, origin.parent]
+        foreign = {name for other, names in FOLDERS.items() if other != split for name in names}
+        for table, classes in label_files.by_path(places, folders, foreign):
+            pairs = {}  # with a picture of each
+            for picture, of in classes.items():
+                for label in of:
+                    label = unicodedata.normalize("NFC", label)
+                    pairs.setdefault((folders[picture], label), picture)
+            reason = "names pictures, but no class of theirs: their folders are their classes"
+            if pairs:
+                if all(folder == label for folder, label in pairs):
+                    continue
+                if not len(pairs) == len({f for f, _ in pairs}) == len({t for _, t in pairs}):
+                    (folder, label), picture = next(
+                        (pair, picture) for pair, picture in pairs.items() if pair[0] != pair[1]
+                    )
+                    raise ValueError(
+                        f"{table} gives pictures in {origin} other classes than their folders do, "
+                        f"as {label} instead of {folder} to {picture}: remove the table, or move "
+                        "the pictures into a folder for each of its classes."
+                    )
+                reason = "has other names for the classes: those of the folders are used"
+            used = text(os.path.relpath(table, self._folder))
+            self.ignored = [one for one in self.ignored if one[0] != used]
+            self._ignore(table, reason)
 
     def _labelled(self, origin, split, found: archives.Found, flat, known) -> archives.Found:
         """Adds pictures that lie in no folder of a class, as far as a table labels them."""

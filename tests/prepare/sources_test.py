@@ -167,6 +167,47 @@ def test_pictures_without_a_label_are_left_out_and_do_not_stop_the_rest(tmp_path
     assert found(tmp_path) == {"train": {"a": 1, "b": 1}, "validation": {"a": 1}}
 
 
+OF_PATIENTS = ["train/patient1/view1.jpg", "train/patient1/view2.jpg", "train/patient2/view1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("train.csv", "Path,Label\nSet/train/{0},Edema\nSet/train/{1},Normal\nSet/train/{2},Edema"),
+        ("train/labels.csv", "{0},Edema\n{1},Normal\n{2},Edema"),
+        ("metadata.csv", "id,path,class\n1,{0},Edema\n2,{1},Edema\n3,{2},Edema"),
+        ("train.csv", "Path,Edema,Pneumonia\n{0},1,0\n{1},0,1\n{2},1,0"),
+        ("train.csv", "path,label\n{0},patient1\n{1},patient2\n{2},patient2"),
+    ],
+)
+def test_a_table_that_contradicts_the_names_of_folders_is_refused(table, rows, tmp_path):
+    pictures = [name.removeprefix("train/") for name in OF_PATIENTS]
+    make(tmp_path, [*OF_PATIENTS, f"{table}={rows.format(*pictures)}\n"])
+    with pytest.raises(ValueError, match="other classes than their folders") as refused:
+        sources.find(tmp_path, "my_set")
+    assert str(tmp_path / table) in str(refused.value)
+    assert str(tmp_path / "train") in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("path,label\ntrain/a/1.jpg,a\ntrain/b/1.jpg,b\n", None),
+        ("path,label\ntest/a/1.jpg,b\ntest/b/1.jpg,b\n", None),  # pictures that are not there
+        ("path,label\n1.jpg,c\n", None),
+        ("path,label\ntrain/a/1.jpg,0\ntrain/b/1.jpg,1\n", "has other names"),
+        ("path,width,height\ntrain/a/1.jpg,7,8\ntrain/b/1.jpg,7,8\n", "no class of theirs"),
+    ],
+)
+def test_a_table_that_agrees_with_the_names_of_folders_changes_nothing(rows, reason, tmp_path):
+    make(tmp_path, [*TRAIN, f"table.csv={rows}"])
+    source = sources.find(tmp_path, "my_set")
+    assert source.splits["train"].classes == {"a": 1, "b": 1}
+    notes = [why for name, why in source.ignored if name == "table.csv"]
+    assert len(notes) == (reason is not None)
+    assert all(reason in why for why in notes)
+
+
 def test_a_picture_that_its_table_does_not_name_is_left_out(tmp_path):
     names = ["train/1.jpg", "train/2.jpg", "train/3.jpg", "val/1.jpg"]
     make(tmp_path, [*names, "labels.csv=id,label\n1,a\n2,b\n"])
