@@ -19,7 +19,7 @@ from keras_elu.prepare import damage
 
 LONGEST = 65_500  # pixels of a side that libjpeg writes
 _FORMATS = ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-_EXIF_WITHIN = 2**17  # bytes at the beginning of a file that is no JPEG
+_EXIF_WITHIN = 2**17  # bytes at the beginning of a file that is not a JPEG
 _WITH_EXIF = (b"\x89PNG", b"RIFF")  # formats that keep EXIF elsewhere; Pillow turns TIFFs itself
 _UPRIGHT = {
     1: lambda pixels: pixels,
