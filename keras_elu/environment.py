@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 import keras_elu
+from keras_elu import system
 
 _PACKAGES = ("keras", "numpy", "tensorflow", "tensorflow-datasets", "jax", "torch")
 
@@ -28,7 +29,7 @@ def describe() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "accelerators": _accelerators(),
+        "accelerators": system.query_gpus("name"),  # not every backend knows them
         "devices": keras.distribution.list_devices(),
     }
 
@@ -52,16 +53,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _accelerators() -> list[str]:
-    """Returns the models of the GPUs, from the driver: not every backend knows them."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _processor() -> str:

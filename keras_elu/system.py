@@ -37,12 +37,25 @@ def gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name not in ("", "-1")]
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    return query_gpus("index")
+
+
+def query_gpus(field: str, *, only_visible: bool = False) -> list[str]:
+    """Returns a field of each NVIDIA GPU, from the driver; nothing if there is no driver.
+
+    Args:
+        field: As `nvidia-smi --query-gpu` calls it, such as "name" or "memory.free", in MiB.
+        only_visible: Whether to leave out GPUs that CUDA_VISIBLE_DEVICES hides.
+    """
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if only_visible and visible is not None:
+        command.append(f"--id={visible or -1}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.split() if done.returncode == 0 else []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def start(command: Sequence[str], **keywords: Any) -> subprocess.Popen:

@@ -6,7 +6,6 @@ Keras computes products and means of float64 tensors in float32 there
 
 import contextlib
 from collections.abc import Iterator
-from unittest import mock
 
 import keras
 
@@ -26,5 +25,9 @@ def float64_kept() -> Iterator[None]:
         )
     from keras.src.backend.common import dtypes
 
-    with mock.patch.dict(dtypes.BIT64_TO_BIT32_DTYPE, float64="float64"):
+    narrowed = dtypes.BIT64_TO_BIT32_DTYPE["float64"]
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    try:
         yield
+    finally:
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowed

@@ -1,11 +1,9 @@
 """Settings that precede the start of TensorFlow, and the strategy of the process."""
 
-import os
-import subprocess
-
 import keras
 import tensorflow as tf
 
+from keras_elu import system
 from keras_elu.distributed import cluster, strategies
 from keras_elu.training.config import Config
 
@@ -66,13 +64,9 @@ def _memory_limit(count: int) -> int:
 
     A fifth of the free memory is left to CUDA, cuDNN and the compiled programs.
     """
-    command = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        command.append(f"--id={visible}")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        free = min(map(int, done.stdout.split()))
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        free = min(map(int, system.query_gpus("memory.free", only_visible=True)))
+    except ValueError as error:
         raise ValueError(
             f"--virtual_devices {count} cannot split the GPU, as nvidia-smi does not tell how much "
             "memory it has: leave the flag out."

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_elu import files
 from keras_elu.steps import keras_internals
 from keras_elu.training import checkpoints
+from keras_elu.training import saved as saved_models
 from keras_elu.training.config import Config, recipe_name, resolve
 from keras_elu.training.run import Run, compiled, load_dataset, prepare_run
 from keras_elu.training.run_folder import read_class_names
@@ -139,15 +140,12 @@ def _prepare_file(recipe, config, strategy, given, dataset, path) -> Run:
 
 
 def _loaded(path: pathlib.Path) -> keras.Model:
-    """Returns the model in a `.keras` file; executes no code from it."""
-    try:
-        model = keras.saving.load_model(path, compile=False)
-        if len(model.inputs) == len(model.outputs) == 1:
-            return model
-        reason = "it has several inputs or outputs"
-    except Exception as error:  # Keras raises many kinds for what is not its file
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
-    raise ValueError(f"The model in {path} cannot be loaded ({reason}).")
+    """Returns the model in a `.keras` file, which must have one input and one output."""
+    name = f"The model in {path}"
+    model = saved_models.read(path, name)
+    if not (getattr(model, "inputs", None) and len(model.inputs) == len(model.outputs) == 1):
+        raise ValueError(f"{name} cannot be loaded (it has several inputs or outputs).")
+    return model
 
 
 def _classifies(model: keras.Model) -> bool:

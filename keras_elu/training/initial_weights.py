@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_elu import data
+from keras_elu.training import saved
 from keras_elu.training.config import Config
 from keras_elu.training.run import Run
 from keras_elu.training.store import Checkpoint, Store, read
@@ -94,14 +95,7 @@ def _values(path: pathlib.Path) -> tuple[str, dict[str, np.ndarray]]:
         raise ValueError(
             f"--initial_weights {path} is not the folder of a run, nor a checkpoint or .keras file."
         )
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for what is not its file
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(
-            f"--initial_weights {path} cannot be loaded ({type(error).__name__}: {reason})."
-        ) from None
-    return str(path), _of_model(model)
+    return str(path), _of_model(saved.read(path, f"--initial_weights {path}"))
 
 
 def _of_model(model: keras.Model) -> dict[str, np.ndarray]:

@@ -35,13 +35,7 @@ def load(path: pathlib.Path) -> models.Classifier:
             trainer.
     """
     with strategies.strategy("default").scope():
-        try:
-            model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # Keras raises many kinds for what is not its file
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
-            raise ValueError(
-                f"The model in {path} cannot be loaded ({type(error).__name__}: {reason})."
-            ) from None
+        model = read(path, f"The model in {path}")
     if not getattr(model, "class_names", ()):
         raise ValueError(
             f"The model in {path} names no classes, as the classifiers of the trainers do: give "
@@ -50,6 +44,19 @@ def load(path: pathlib.Path) -> models.Classifier:
     if None in image_size(model):
         raise ValueError(f"The model in {path} names no image size: give a model of a trainer.")
     return model
+
+
+def read(path: pathlib.Path, name: str) -> keras.Model:
+    """Returns the model in a `.keras` file, not compiled; executes no code from it.
+
+    Raises:
+        ValueError: With one sentence that begins with `name`, if the file cannot be loaded.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for what is not its file
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"{name} cannot be loaded ({type(error).__name__}: {reason}).") from None
 
 
 def image_size(model: models.Classifier) -> tuple[int | None, int | None]:

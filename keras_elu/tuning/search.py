@@ -12,8 +12,9 @@ from collections.abc import Callable
 import keras_tuner
 import tensorflow as tf
 
-from keras_elu import data, files, training
+from keras_elu import files, training
 from keras_elu.training.config import MAY_CHANGE, PLACES, recipe_name, resolve
+from keras_elu.training.run import load_dataset
 from keras_elu.tuning import (
     hparams,
     machines,
@@ -107,12 +108,7 @@ class Search:
         """Prepares the data set before the first trial, and reads the metrics off the model."""
         config = self._config
         tf.config.set_visible_devices([], "GPU")  # they are for the trials
-        dataset = data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            manual_dir=config.manual_dir,
-            validation_examples=config.validation_examples,
-        )
+        dataset = load_dataset(config)
         steps = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
         _, arguments = self.recipe.build(config, dataset, steps * config.epochs)
         metrics = [m if isinstance(m, str) else m.name for m in arguments.get("metrics", [])]

@@ -1,7 +1,5 @@
 """Every recipe on small data, and the parts that the paper specifies."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -9,19 +7,8 @@ import tensorflow as tf
 
 from keras_elu import data, layers, training
 from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
-from keras_elu.training.config import recipe_name, resolve
-
-RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
-
-
-def config(recipe, **changes):
-    small = {"batch_size": 8, "epochs": 1, "dataset": "synthetic"}
-    if recipe is imagenet:
-        small |= {"width": 1 / 64}
-    if recipe is imagenet_resnet:
-        small |= dict.fromkeys(("first_size", "last_size", "image_size"), 8)
-        small |= {"augmentation": "crop"}
-    return resolve(recipe, dataclasses.replace(recipe.Config(), **small | changes))
+from keras_elu.training.config import recipe_name
+from tests.recipes.small import RECIPES, config
 
 
 def images(channels=3, size=8, classes=10):

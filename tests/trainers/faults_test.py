@@ -10,16 +10,9 @@ import subprocess
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
+from tests.trainers.run_files import FILES
+
 LONG = ("--dataset", "digits", "--epochs", 200, "--steps_per_epoch", 10, "--run_dir", "run")
-FILES = {
-    "class_names.json",
-    "config.json",
-    "environment.json",
-    "examples.json",
-    "history.csv",
-    "model.keras",
-    "result.json",
-}
 
 
 def until(process, text):

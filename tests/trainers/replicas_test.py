@@ -8,17 +8,9 @@ import signal
 import pytest
 
 from tests.processes import children
+from tests.trainers.run_files import FILES
 
 MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
-FILES = {
-    "class_names.json",
-    "config.json",
-    "environment.json",
-    "examples.json",
-    "history.csv",
-    "model.keras",
-    "result.json",
-}
 RUNS = {
     "mnist": ("--epochs", 3, "--batch_size", 50),
     # Its dropout: two replicas draw the masks of two micro-batches.

@@ -8,16 +8,9 @@ import sys
 
 import pytest
 
+from tests.trainers.run_files import FILES
+
 SHORT = ("--epochs", 2, "--steps_per_epoch", 2, "--batch_size", 16)
-FILES = {
-    "class_names.json",
-    "config.json",
-    "environment.json",
-    "examples.json",
-    "history.csv",
-    "model.keras",
-    "result.json",
-}
 # TensorFlow's own lines, which none of its settings hides.
 TENSORFLOW = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|To enable the following")
 

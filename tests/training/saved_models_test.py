@@ -12,21 +12,11 @@ import pytest
 
 from keras_elu import data, models
 from keras_elu.data import preprocessing
-from keras_elu.recipes import autoencoder, cifar, imagenet, imagenet_resnet, mnist
-from keras_elu.training.config import recipe_name, resolve
+from keras_elu.recipes import autoencoder, cifar, imagenet_resnet, mnist
+from keras_elu.training.config import recipe_name
+from tests.recipes.small import RECIPES, config
 
 ROOT = pathlib.Path(__file__).parents[2]
-RECIPES = (autoencoder, cifar, imagenet, imagenet_resnet, mnist)
-
-
-def config(recipe, **changes):
-    small = {"batch_size": 8, "epochs": 1, "dataset": "synthetic"}
-    if recipe is imagenet:
-        small |= {"width": 1 / 64}
-    if recipe is imagenet_resnet:
-        small |= dict.fromkeys(("first_size", "last_size", "image_size"), 8)
-        small |= {"augmentation": "crop"}
-    return resolve(recipe, recipe.Config(**small | changes))
 
 
 def made(recipe):
