@@ -113,7 +113,9 @@ class RunFolder:
                 f"--run_dir {self.path} holds a run with other classes than those of the data set: "
                 "name a new folder."
             )
-        counts = files.read_json(self.path / "examples.json")
+        counts = _read(self.path / "examples.json")
+        if counts is not None and not isinstance(counts, dict):
+            raise ValueError(f"{self.path / 'examples.json'} does not hold numbers of images.")
         for split, kind in {"train": "training", "validation": "validation"}.items():
             count = examples.get(split, 0)
             if counts and counts.get(split, 0) != count:
@@ -168,15 +170,22 @@ def read_class_names(folder: pathlib.Path) -> tuple[str, ...] | None:
         ValueError: If the file is damaged.
     """
     path = folder / "class_names.json"
-    if not path.is_file():
+    names = _read(path)
+    if names is None:
         return None
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}).") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path} does not hold a list of names.")
     return tuple(names)
+
+
+def _read(path: pathlib.Path) -> Any:
+    """Returns the content of a JSON file, or None if there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}).") from error
 
 
 def _is_content(path: pathlib.Path) -> bool:

@@ -131,6 +131,16 @@ def test_a_run_whose_data_set_has_another_number_of_images_now_is_refused(now, m
     folder(tmp_path).start(CLASSES, EXAMPLES | {"test": 5})  # which changes no step
 
 
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "cannot be read"), ("[]", "does not hold numbers of images")]
+)
+def test_a_damaged_file_of_numbers_is_named(text, message, tmp_path):
+    folder(tmp_path).start(CLASSES, EXAMPLES)
+    (tmp_path / "examples.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"examples\.json {message}"):
+        folder(tmp_path).start(CLASSES, EXAMPLES)
+
+
 def test_a_complete_run_has_a_model_and_a_result(tmp_path):
     made = folder(tmp_path)
     made.start(CLASSES, EXAMPLES)
