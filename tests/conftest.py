@@ -42,13 +42,29 @@ if keras.backend.backend() == "tensorflow":
             tf.config.set_logical_device_configuration(gpu, parts)
         tf.config.experimental.enable_tensor_float_32_execution(False)  # float32 is float32
 
+# Fixtures that train: their tests run in one process, which trains once.
+SHARED = {"digits_run", "mnist_run", "elsewhere"}
+
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow only"
 )
 
 
+# They start many processes, or take long: nothing else should have to wait for them at the end.
+FIRST = (
+    "tests/layers/backends_test.py",
+    "tests/models/backends_test.py",
+    "tests/trainers",
+    "tests/tuning",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
     for item in items:
+        for fixture in SHARED & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(fixture))
         if item.get_closest_marker("tensorflow"):
             item.add_marker(needs_tensorflow)
         if DEVICES == "gpu" and item.nodeid.startswith(ON_GPUS_TOO) and on_gpus_too(item):
