@@ -18,7 +18,8 @@ import keras
 import pytest
 
 DEVICES = os.environ.get("KERAS_ELU_TEST_DEVICES")
-# What they check holds on any device. One asks for equal bits, which cuDNN does not promise.
+# What they check holds on any device, except for what stock Keras does: its bits are those of a
+# CPU, and where it fails on two GPUs, the second may wait for the first for ever.
 ON_GPUS_TOO = (
     "tests/distributed/layers_test.py",
     "tests/distributed/losses_test.py",
@@ -27,7 +28,7 @@ ON_GPUS_TOO = (
     "tests/layers/derivatives_test.py",
     "tests/layers/exactness_test.py",
 )
-NOT_ON_GPUS = ("test_one_replica_is_stock_keras_to_the_bit",)
+NOT_ON_GPUS = ("test_stock_keras", "test_keras", "test_one_replica_is_stock_keras")
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -75,7 +76,7 @@ def pytest_collection_modifyitems(items):
 
 def on_gpus_too(item):
     apart = any(item.get_closest_marker(name) for name in ("slow", "multiworker"))
-    return not apart and item.originalname not in NOT_ON_GPUS
+    return not apart and not item.originalname.startswith(NOT_ON_GPUS)
 
 
 @pytest.fixture(scope="session")
