@@ -8,7 +8,9 @@ import torch
 from keras_elu.initializers import Dirac
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 4, 4), (3, 3, 2, 5), (5, 3, 4, 2), (2, 2, 3, 3), (3, 4, 6)])
+@pytest.mark.parametrize(
+    "shape", [(3, 3, 4, 4), (3, 3, 2, 5), (5, 3, 4, 2), (2, 2, 3, 3), (3, 4, 6)]
+)
 def test_the_first_filters_are_pytorchs_dirac(shape):
     *sizes, channels, filters = shape
     expected = torch.nn.init.dirac_(torch.empty(filters, channels, *sizes)).numpy()
@@ -35,5 +37,7 @@ def test_a_convolution_that_starts_so_copies_its_input_first():
     y = keras.ops.convert_to_numpy(layer(x))
     np.testing.assert_allclose(y[..., :3], x, atol=1e-6)
     assert abs(y[..., 3:] - x[..., :2]).max() > 0.1
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(Dirac("ones")))
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(Dirac("ones"))
+    )
     assert isinstance(again.rest, keras.initializers.Ones)

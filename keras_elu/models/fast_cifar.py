@@ -23,6 +23,7 @@ def fast_cifar(
     gain: float = 3.3,
     logit_scale: float = 1 / 9,
     weight_decay: float = 0.00133,
+    whiten: bool = True,
     kernel_initializer=None,
     name: str = "fast_cifar",
 ) -> keras.Model:
@@ -45,6 +46,8 @@ def fast_cifar(
         gain: Factor on the inputs of the activations, positive.
         logit_scale: Factor on the logits, which is also divided by the gain. Positive.
         weight_decay: The multiple of each kernel that is added to its gradient.
+        whiten: Whether the first convolution is a `PatchWhitening`. If not, it is an ordinary one
+            of the same size, on standardized pixels.
         kernel_initializer: Any Keras initializer for the convolutions. None: `Dirac`.
         name: Name of the model.
 
@@ -57,7 +60,7 @@ def fast_cifar(
     Example:
 
     >>> keras_elu.models.multiply_accumulates(fast_cifar())
-    139232736
+    139234848
 
     Reference:
         [Jordan, 2024](https://arxiv.org/abs/2404.00498), section 3, after
@@ -87,7 +90,11 @@ def fast_cifar(
         return activated(x)
 
     inputs = units.image_input(input_shape, fixed=True)
-    x = activated(PatchWhitening(name="whitening")(inputs))
+    if whiten:
+        x = PatchWhitening(name="whitening")(inputs)
+    else:
+        x = net.conv(units.standardize(inputs), 8 * inputs.shape[-1], 2, padding="valid")
+    x = activated(x)
     for width in widths:
         x = convolved(x, width, pool=True)
         for number in range(2, convolutions + 1):

@@ -12,7 +12,6 @@ import dataclasses
 from typing import Annotated, Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tyro
 
@@ -91,18 +90,8 @@ def defaults(config: Config, dataset: str) -> dict[str, Any]:
 
 
 def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Model, dict[str, Any]]:
-    """Returns the network, its whitening fitted, and the arguments of its `compile`."""
-    model = models.fast_cifar(
-        dataset.image_shape,
-        dataset.classes,
-        training.activation(config, steps),
-        widths=_widths(config),
-        convolutions=config.convolutions,
-        gain=config.gain,
-        logit_scale=config.logit_scale,
-        weight_decay=config.weight_decay,
-    )
-    model.get_layer("whitening").adapt(_first_images(dataset))
+    """Returns the network and the arguments of its `compile`."""
+    model = network(config, dataset, training.activation(config, steps))
     optimizer = ScaledSGD(
         {"beta": config.bias_learning_rate},
         learning_rate=training.learning_rate(config, steps),
@@ -116,6 +105,33 @@ def build(config: Config, dataset: data.Dataset, steps: int) -> tuple[keras.Mode
         ),
         "metrics": [keras.metrics.CategoricalAccuracy(name="accuracy")],
     }
+
+
+def network(config: Config, dataset: data.Dataset, activation, **arguments) -> keras.Model:
+    """Returns the network of a configuration, its whitening fitted.
+
+    Args:
+        config: The configuration.
+        dataset: The data set.
+        activation: Any activation that `keras_elu.layers.get` accepts.
+        **arguments: Further arguments of `models.fast_cifar`.
+    """
+    model = models.fast_cifar(
+        dataset.image_shape,
+        dataset.classes,
+        activation,
+        widths=_widths(config),
+        convolutions=config.convolutions,
+        gain=config.gain,
+        logit_scale=config.logit_scale,
+        weight_decay=config.weight_decay,
+        **arguments,
+    )
+    for layer in model.layers:
+        if isinstance(layer, models.PatchWhitening):
+            images, _ = next(iter(dataset.evaluation("train", _FITTED, preprocess="none")))
+            layer.adapt(images.numpy())
+    return model
 
 
 def self_contained(
@@ -169,8 +185,3 @@ def _widths(config: Config) -> list[int]:
             f"--widths must be positive whole numbers, such as 64,256,384, not {config.widths!r}."
         )
     return widths
-
-
-def _first_images(dataset: data.Dataset) -> np.ndarray:
-    images, _ = next(iter(dataset.evaluation("train", _FITTED, preprocess="none")))
-    return images.numpy()

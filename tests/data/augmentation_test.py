@@ -57,7 +57,7 @@ def test_offsets_and_coins_are_uniform_and_follow_the_seed(mirror):
     assert not np.array_equal(other, result)
 
 
-@pytest.mark.parametrize("most", [0, 1, 4])
+@pytest.mark.parametrize("most", [0, 1, 3])
 def test_a_shift_is_a_window_of_the_reflected_image(most):
     images = np.random.default_rng(0).integers(0, 256, (400, 5, 7, 2)).astype("uint8")
     padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)], mode="reflect")

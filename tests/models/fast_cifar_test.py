@@ -38,8 +38,8 @@ HUNDRED = {
 @pytest.mark.parametrize(
     ("arguments", "table", "biases", "parameters", "arithmetic"),
     [
-        ({}, TEN, 24 + 2 * (64 + 256 + 384), 3_005_368, 139_232_736),
-        (WIDE, HUNDRED, 24 + 3 * (128 + 384 + 768), 16_771_320, 548_481_120),
+        ({}, TEN, 24 + 2 * (64 + 256 + 384), 3_005_368, 139_234_848),
+        (WIDE, HUNDRED, 24 + 3 * (128 + 384 + 768), 16_771_128, 548_475_168),
     ],
 )
 def test_parameters_and_arithmetic_are_those_of_the_table(

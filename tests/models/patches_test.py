@@ -8,7 +8,7 @@ from keras_elu import models
 
 
 def correlated(count=700, side=9, channels=3):
-    """Smooth images in bytes: the running mean of noise, with channels that are alike."""
+    """Smooth images in bytes: the running mean of noise, with similar channels."""
     noise = np.random.default_rng(0).normal(size=(count, side + 4, side + 4, channels))
     windows = np.lib.stride_tricks.sliding_window_view(noise, (5, 5), axis=(1, 2))
     smooth = windows.mean(axis=(-1, -2))

@@ -72,7 +72,9 @@ def test_a_batch_is_the_same_from_any_start(mirror):
     dataset, own = images(), config(fast_cifar, mirror=mirror)
     whole = batches(own, dataset, 0, 12)
     for start in (1, 4, 5, 11):
-        for (x, y), (other, label) in zip(batches(own, dataset, start, 1), whole[start:], strict=False):
+        for (x, y), (other, label) in zip(
+            batches(own, dataset, start, 1), whole[start:], strict=False
+        ):
             assert (x == other).all()
             assert (y == label).all()
     assert whole[0][0].dtype == "uint8"
@@ -110,10 +112,16 @@ def test_training_is_that_of_pytorch():
         gain=2.0,
     )
     variables = {w.path: keras.ops.convert_to_numpy(w) for w in model.trainable_weights}
-    weights = {k: torch.tensor(v.astype("float64"), requires_grad=True) for k, v in variables.items()}
+    weights = {
+        k: torch.tensor(v.astype("float64"), requires_grad=True) for k, v in variables.items()
+    }
     stem = torch.tensor(keras.ops.convert_to_numpy(model.get_layer("whitening").kernel)).double()
     groups = [
-        {"params": [w], "lr": 0.05 * (8 if "beta" in k else 1), "weight_decay": 0.01 * ("kernel" in k)}
+        {
+            "params": [w],
+            "lr": 0.05 * (8 if "beta" in k else 1),
+            "weight_decay": 0.01 * ("kernel" in k),
+        }
         for k, w in weights.items()
     ]
     optimizer = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
