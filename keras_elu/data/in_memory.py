@@ -55,6 +55,10 @@ class InMemory(datasets.Dataset):
             picked = tf.gather(images, indices)
             if options.augment == "crop":
                 picked = augmentation.pad_crop_flip(picked, [options.seed, step], pad, self._mirror)
+            if options.augment == "alternate" and self._mirror:
+                epoch, count = step // options.steps, self.examples["train"]
+                mirrored = augmentation.alternating(indices, epoch, options.seed, count)
+                picked = augmentation.mirror(picked, mirrored)
             return resized(picked, options.image_size), tf.gather(labels, indices)
 
         return self._steps(options).map(batch, num_parallel_calls=tf.data.AUTOTUNE)

@@ -81,6 +81,11 @@ class Streamed(datasets.Dataset):
             )
 
     def _training(self, options, rows):
+        if options.augment == "alternate":
+            raise ValueError(
+                f"augment is 'alternate', but {self.name} is not held in memory; use 'crop'."
+            )
+
         def planned(step, indices):
             draws = tf.random.stateless_uniform(
                 (options.batch_size, decoding.DRAWS), [options.seed, step]
