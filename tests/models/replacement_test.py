@@ -135,11 +135,7 @@ def test_dtype_policies_and_frozen_layers_are_kept():
 
 
 # One process builds them, and forgets each: many are large.
-BIG = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("keras.applications"),
-    pytest.mark.usefixtures("forgotten"),
-]
+BIG = [pytest.mark.slow, pytest.mark.xdist_group("keras.applications")]
 
 
 @pytest.fixture
@@ -162,7 +158,7 @@ WITH_RELU = [
     "name",
     [name if name in QUICK else pytest.param(name, marks=BIG) for name in WITH_RELU],
 )
-def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name):
+def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name, forgotten):
     side = 75 if "ception" in name else 32
     model = getattr(keras.applications, name)(
         input_shape=(side, side, 3), weights=None, include_top=False
@@ -186,7 +182,7 @@ def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name):
         if inspect.isfunction(function) and name not in WITH_RELU
     ],
 )
-def test_the_other_known_networks_have_no_relu(name):
+def test_the_other_known_networks_have_no_relu(name, forgotten):
     model = getattr(keras.applications, name)(
         input_shape=(32, 32, 3), weights=None, include_top=False
     )
