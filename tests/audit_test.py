@@ -393,6 +393,7 @@ def test_help_describes_the_command_and_the_flags_of_the_trainer(name, capsys):
 
 COMMANDS = {
     "mnist": ("--virtual_devices", "2"),
+    "fast_cifar": ("--virtual_devices", "2"),
     "imagenet": ("--virtual_devices", "2", "--width", "0.015625"),
 }
 

@@ -81,9 +81,10 @@ class Streamed(datasets.Dataset):
             )
 
     def _training(self, options, rows):
-        if options.augment == "alternate":
+        if options.augment not in _CROPS:
             raise ValueError(
-                f"augment is 'alternate', but {self.name} is not held in memory; use 'crop'."
+                f"augment is {options.augment!r}, but {self.name} is not held in memory; use "
+                "'crop'."
             )
 
         def planned(step, indices):

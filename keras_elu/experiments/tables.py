@@ -51,7 +51,7 @@ _TRICKS = {
     "elu_gain_1": {"gain": 1.0},
     "elu_slow_biases": {"bias_learning_rate": 1.0},
     "elu_hard_labels": {"label_smoothing": 0.0},
-    "elu_random_mirror": {"mirror": "random"},
+    "elu_random_mirror": {"augmentation": "mirror"},
     "elu_no_shift": {"shift": 0},
     "elu_no_decay": {"weight_decay": 0.0},
 }

@@ -21,7 +21,7 @@ def fast_cifar(
     widths: Sequence[int] = (64, 256, 384),
     convolutions: int = 2,
     gain: float = 3.3,
-    logit_scale: float = 1 / 9,
+    temperature: float = 9.0,
     weight_decay: float = 0.00133,
     whiten: bool = True,
     kernel_initializer=None,
@@ -35,7 +35,7 @@ def fast_cifar(
     `gain * CELU(x, alpha=1 / gain)`, and the next batch normalisation removes the factor.
 
     It takes pixels from 0 to 255. Fit the first layer with
-    `model.get_layer("whitening").adapt(images)`.
+    `model.get_layer("patch_whitening").adapt(images)`.
 
     Args:
         input_shape: Height, width and channels.
@@ -44,7 +44,7 @@ def fast_cifar(
         widths: Filters of each stage, positive.
         convolutions: Number of convolutions of each stage, positive.
         gain: Factor on the inputs of the activations, positive.
-        logit_scale: Factor on the logits, which is also divided by the gain. Positive.
+        temperature: Number by which the logits are divided, after the gain. Positive.
         weight_decay: The multiple of each kernel that is added to its gradient.
         whiten: Whether the first convolution is a `PatchWhitening`. If not, it is an ordinary one
             of the same size, on standardized pixels.
@@ -67,7 +67,7 @@ def fast_cifar(
         [Page, 2019](https://myrtle.ai/learn/how-to-train-your-resnet-8-bag-of-tricks).
     """
     classes = units.check_classes(classes)
-    for argument, value in (("gain", gain), ("logit_scale", logit_scale)):
+    for argument, value in (("gain", gain), ("temperature", temperature)):
         if not units.is_number(value, numbers.Real) or not 0 < value < float("inf"):
             raise ValueError(f"{argument}={value!r}: give a positive finite number.")
     if not widths or not all(map(units.is_positive, [*widths, convolutions])):
@@ -91,7 +91,7 @@ def fast_cifar(
 
     inputs = units.image_input(input_shape, fixed=True)
     if whiten:
-        x = PatchWhitening(name="whitening")(inputs)
+        x = PatchWhitening(name="patch_whitening")(inputs)
     else:
         x = net.conv(units.standardize(inputs), 8 * inputs.shape[-1], 2, padding="valid")
     x = activated(x)
@@ -103,7 +103,7 @@ def fast_cifar(
             x = keras.layers.Add(name=net.name("add"))([x, y]) if is_residual else y
     dtype = units.logits_dtype()
     x = keras.layers.GlobalMaxPooling2D(dtype=dtype, name="maximum")(x)
-    x = keras.layers.Rescaling(logit_scale / gain, dtype=dtype, name="scale")(x)
+    x = keras.layers.Rescaling(1 / (temperature * gain), dtype=dtype, name="scale")(x)
     logits = net.dense(
         x,
         classes,

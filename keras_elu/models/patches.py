@@ -58,9 +58,8 @@ class PatchWhitening(keras.layers.Layer):
         Args:
             images: (images, height, width, channels), numbers.
         """
-        if not self.built:
+        if not self.weights:
             self.build(images.shape)
-            self.built = True
         kernel, bias = _fitted(images, self.size)
         self.kernel.assign(kernel)
         self.bias.assign(bias)

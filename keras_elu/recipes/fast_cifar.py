@@ -1,4 +1,4 @@
-"""CIFAR in a few epochs: the accuracy of the paper's large network for a hundredth of its compute.
+"""CIFAR in a few epochs.
 
 Patches of the images are whitened, convolutions start as the identity, batch normalisation comes
 before the ELU, its biases learn fast, images are mirrored in every other epoch, and labels are
@@ -16,7 +16,7 @@ import tensorflow as tf
 import tyro
 
 from keras_elu import data, models, training
-from keras_elu.data import augmentation, loading
+from keras_elu.data import augmentation
 from keras_elu.optimizers import ScaledSGD
 
 DEFAULTS = {
@@ -26,7 +26,7 @@ DEFAULTS = {
         "epochs": 18,
         "widths": "64,256,384",
         "convolutions": 2,
-        "logit_scale": 1 / 9,
+        "temperature": 9.0,
         "bias_learning_rate": 64.0,
     },
     "cifar100": {
@@ -35,7 +35,7 @@ DEFAULTS = {
         "epochs": 18,
         "widths": "128,384,768",
         "convolutions": 3,
-        "logit_scale": 1 / 6,
+        "temperature": 6.0,
         "bias_learning_rate": 32.0,
     },
     "digits": {
@@ -44,7 +44,7 @@ DEFAULTS = {
         "epochs": 8,
         "widths": "16,32,64",
         "convolutions": 2,
-        "logit_scale": 1 / 9,
+        "temperature": 9.0,
         "bias_learning_rate": 16.0,
     },
 }
@@ -67,17 +67,17 @@ class Config(training.Config):
     """Convolutions of each stage. With 3 or more, the last one is residual."""
     gain: float = 3.3
     """Factor on the inputs of the activations."""
-    logit_scale: training.FloatByDataset = None
-    """Factor on the logits, which is also divided by --gain."""
+    temperature: training.FloatByDataset = None
+    """Number by which the logits are divided, after --gain."""
     bias_learning_rate: training.FloatByDataset = None
     """Learning rate of the biases of batch normalisation, as a multiple of --learning_rate."""
     weight_decay: float = training.setting(0.00133, between=(0.0, 1000.0))
     """The multiple of each kernel that is added to its gradient."""
     label_smoothing: float = training.setting(0.2, between=(0.0, 0.999))
     """Share of each label that is spread evenly over all classes."""
-    mirror: Literal["alternate", "random"] = "alternate"
-    """alternate: each image is mirrored in every other epoch.
-    random: half of the images of each batch are."""
+    augmentation: Literal["none", "mirror", "alternate"] = "alternate"
+    """mirror: mirrors half of the images.
+    alternate: mirrors each image in every other epoch."""
     shift: int = training.setting(2, between=(0, 1024))
     """Largest shift of a training image along each side, in pixels."""
 
@@ -123,7 +123,7 @@ def network(config: Config, dataset: data.Dataset, activation, **arguments) -> k
         widths=_widths(config),
         convolutions=config.convolutions,
         gain=config.gain,
-        logit_scale=config.logit_scale,
+        temperature=config.temperature,
         weight_decay=config.weight_decay,
         **arguments,
     )
@@ -145,31 +145,28 @@ def datasets(
     config: Config, dataset: data.Dataset, start_step: int = 0, preprocess: str = "none"
 ) -> tuple[tf.data.Dataset, tf.data.Dataset, tf.data.Dataset]:
     """Returns the training pipeline, from a given step on, and those of validation and test."""
-    if config.shift >= (side := min(dataset.image_shape[:2])):
-        raise ValueError(
-            f"--shift {config.shift} moves images of {side} pixels away: give at most {side - 1}."
-        )
     form = {"preprocess": preprocess, "one_hot": True}
     batches = dataset.training(
         config.batch_size,
         seed=config.seed,
-        augment="alternate" if config.mirror == "alternate" else "none",
+        augment=config.augmentation,
         start_step=start_step,
         **form,
     )
-    coins = config.mirror == "random" and dataset.name.partition("/")[0] not in loading.NOT_MIRRORED
+    side = min(batches.element_spec[0].shape[1:3])
+    if config.shift >= side:
+        raise ValueError(
+            f"--shift {config.shift} moves images of {side} pixels away: give at most {side - 1}."
+        )
 
-    def changed(step, batch):
+    def shifted(step, batch):
         images, labels = batch
-        seeds = tf.random.split(tf.stack([tf.constant(config.seed, tf.int64), step]), 2)
-        if coins:
-            drawn = tf.random.stateless_uniform((config.batch_size,), seeds[0], 0, 2, tf.int32)
-            images = augmentation.mirror(images, drawn == 1)
-        return augmentation.shift(images, seeds[1], config.shift), labels
+        seed = tf.stack([tf.constant(config.seed, tf.int64), step])
+        return augmentation.shift(images, seed, config.shift), labels
 
     steps = tf.data.Dataset.counter(start_step)
     return (
-        tf.data.Dataset.zip(steps, batches).map(changed, num_parallel_calls=tf.data.AUTOTUNE),
+        tf.data.Dataset.zip(steps, batches).map(shifted, num_parallel_calls=tf.data.AUTOTUNE),
         dataset.evaluation("validation", config.batch_size, **form),
         dataset.evaluation("test", config.batch_size, **form),
     )

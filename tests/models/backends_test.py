@@ -60,6 +60,8 @@ whitening.set_weights([np.arange(4.0), np.arange(16.0).reshape(4, 4)])
 classifier.save("classifier.keras")
 classifier = keras.saving.load_model("classifier.keras")
 pixels = np.array({PIXELS.tolist()}, "uint8")
+fast = models.fast_cifar((8, 8, 3), widths=(4, 4), convolutions=3)
+fast.get_layer("patch_whitening").adapt(np.random.default_rng(0).normal(size=(9, 8, 8, 3)))
 print(json.dumps({{
     "classifier": [list(classifier.class_names), values(classifier(pixels)).tolist()],
     "schedules": [values(schedule(steps)).tolist() for schedule in {SCHEDULES}],
@@ -84,6 +86,7 @@ print(json.dumps({{
         outputs(models.all_cnn((9, 9, 3), kernel_initializer=quick), 2, 9, 9, 3),
         outputs(models.highway((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
         outputs(models.fractional_max_pooling((8, 8, 3), width=2, **quickly), 2, 8, 8, 3),
+        outputs(fast, 2, 8, 8, 3),
         outputs(models.replace_activations(small, layers.ShiftedReLU), 2, 8, 8, 3),
     ],
 }}))
@@ -104,6 +107,7 @@ SHAPES = [
     ["all_cnn", [2, 10]],
     ["highway", [2, 10]],
     ["fractional_max_pooling", [2, 10]],
+    ["fast_cifar", [2, 10]],
     ["small", [2, 6, 6, 4]],
 ]
 

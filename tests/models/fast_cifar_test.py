@@ -59,7 +59,7 @@ def small(**arguments):
     defaults = {"input_shape": (18, 18, 3), "classes": 7, "widths": (5, 8, 12), "convolutions": 3}
     model = models.fast_cifar(**defaults | arguments)
     images = pixels()
-    model.get_layer("whitening").adapt(images)
+    model.get_layer("patch_whitening").adapt(images)
     rng = np.random.default_rng(1)
     for weight in model.weights:  # so that nothing stays 0 or 1
         if weight.name in ("beta", "moving_mean"):
@@ -91,7 +91,10 @@ def in_torch(model, images, gain, activation, training):
         )
 
     x = torch.tensor(images.astype("float64")).permute(0, 3, 1, 2)
-    x = convolution(x, "whitening", 0) + tensor(model.get_layer("whitening").bias)[:, None, None]
+    x = (
+        convolution(x, "patch_whitening", 0)
+        + tensor(model.get_layer("patch_whitening").bias)[:, None, None]
+    )
     x = activation(gain * x)
     for first in (1, 4, 7):
         x = functional.max_pool2d(convolution(x, f"conv_{first}", 1), 2)
@@ -161,7 +164,7 @@ def test_small_images_are_pooled_to_one_pixel_and_no_further(side):
     ("arguments", "message"),
     [
         ({"gain": 0}, "gain=0: give a positive finite number"),
-        ({"logit_scale": float("inf")}, "logit_scale=inf: give a positive finite number"),
+        ({"temperature": float("inf")}, "temperature=inf: give a positive finite number"),
         ({"widths": ()}, r"widths=\(\), convolutions=2: give positive whole numbers"),
         ({"widths": (8, 0)}, r"widths=\(8, 0\)"),
         ({"convolutions": 0}, "convolutions=0: give positive"),

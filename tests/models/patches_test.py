@@ -67,7 +67,7 @@ def test_constant_images_become_zero():
 
 def test_only_the_bias_is_trained_and_the_filters_are_saved(tmp_path):
     images = correlated(count=8)
-    layer = models.PatchWhitening(name="whitening")
+    layer = models.PatchWhitening(name="patch_whitening")
     inputs = keras.Input(images.shape[1:])
     model = keras.Model(inputs, layer(inputs))
     layer.adapt(images)

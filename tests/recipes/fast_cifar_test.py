@@ -61,15 +61,15 @@ def test_an_image_is_mirrored_in_every_other_epoch():
 def test_digits_are_never_mirrored(data_dir):
     dataset = data.load("digits", data_dir=data_dir)
     known = {x.tobytes() for x in dataset._arrays["train"][0]}
-    for mirror in ("alternate", "random"):
-        own = config(fast_cifar, dataset="digits", shift=0, mirror=mirror)
+    for augmentation in ("alternate", "mirror"):
+        own = config(fast_cifar, dataset="digits", shift=0, augmentation=augmentation)
         for x, _ in batches(own, dataset, 0, 3):
             assert {row.tobytes() for row in x} <= known
 
 
-@pytest.mark.parametrize("mirror", ["alternate", "random"])
-def test_a_batch_is_the_same_from_any_start(mirror):
-    dataset, own = images(), config(fast_cifar, mirror=mirror)
+@pytest.mark.parametrize("augmentation", ["alternate", "mirror"])
+def test_a_batch_is_the_same_from_any_start(augmentation):
+    dataset, own = images(), config(fast_cifar, augmentation=augmentation)
     whole = batches(own, dataset, 0, 12)
     for start in (1, 4, 5, 11):
         for (x, y), (other, label) in zip(
@@ -81,9 +81,9 @@ def test_a_batch_is_the_same_from_any_start(mirror):
     assert any((whole[0][0] != batches(config(fast_cifar, seed=1), dataset, 0, 1)[0][0]).ravel())
 
 
-def test_random_mirroring_flips_half_of_each_batch():
+def test_mirroring_flips_half_of_each_batch():
     dataset = images(examples=400)
-    own = config(fast_cifar, shift=0, mirror="random", batch_size=400)
+    own = config(fast_cifar, shift=0, augmentation="mirror", batch_size=400)
     known = {x.tobytes() for x in dataset._arrays["train"][0]}
     counts = [sum(row.tobytes() in known for row in x) for x, _ in batches(own, dataset, 0, 2)]
     assert all(140 < count < 260 for count in counts)
@@ -108,14 +108,16 @@ def test_training_is_that_of_pytorch():
         bias_learning_rate=8.0,
         weight_decay=0.01,
         label_smoothing=0.3,
-        logit_scale=0.5,
+        temperature=2.0,
         gain=2.0,
     )
     variables = {w.path: keras.ops.convert_to_numpy(w) for w in model.trainable_weights}
     weights = {
         k: torch.tensor(v.astype("float64"), requires_grad=True) for k, v in variables.items()
     }
-    stem = torch.tensor(keras.ops.convert_to_numpy(model.get_layer("whitening").kernel)).double()
+    stem = torch.tensor(
+        keras.ops.convert_to_numpy(model.get_layer("patch_whitening").kernel)
+    ).double()
     groups = [
         {
             "params": [w],
@@ -128,7 +130,7 @@ def test_training_is_that_of_pytorch():
 
     def network(x):
         x = functional.conv2d(x, stem.permute(3, 2, 0, 1))
-        x = functional.elu(2 * (x + weights["whitening/bias"][:, None, None]))
+        x = functional.elu(2 * (x + weights["patch_whitening/bias"][:, None, None]))
         for number in range(1, 7):
             kernel = weights[f"conv_{number}/kernel"].permute(3, 2, 0, 1)
             x = functional.conv2d(x, kernel, padding=1)
@@ -137,7 +139,7 @@ def test_training_is_that_of_pytorch():
             bias = weights[f"batch_norm_{number}/beta"]
             x = functional.batch_norm(x, None, None, bias=bias, training=True, eps=1e-5)
             x = functional.elu(2 * x)
-        return x.amax(dim=(2, 3)) * 0.5 / 2 @ weights["logits/kernel"]
+        return x.amax(dim=(2, 3)) / (2 * 2) @ weights["logits/kernel"]
 
     for x, y in three:
         model.train_on_batch(x, y)
@@ -163,6 +165,11 @@ def test_the_saved_model_gives_the_logits_for_bytes(tmp_path):
     assert loaded.class_names == dataset.class_names
     (x, _), *_ = batches(own, dataset, 0, 1)
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_a_shift_out_of_the_image_is_refused():
+    with pytest.raises(ValueError, match="--shift 8 moves images of 8 pixels away: give at most 7"):
+        fast_cifar.datasets(config(fast_cifar, shift=8), images())
 
 
 @pytest.mark.parametrize("widths", ["64,x", "64,0", "-1", "64;2"])

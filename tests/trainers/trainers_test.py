@@ -45,6 +45,7 @@ def test_a_run_prints_its_progress_and_its_result(mnist_run):
     assert set(lines[0]) == {"*"}
     assert "mnist is not prepared here: THIS RUN USES THE 1,797 EMBEDDED DIGITS INSTEAD" in lines[1]
     assert "--dataset mnist" in lines[2]
+    assert " PFLOP, replicas: 1," in lines[4]
     assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert lines[-4].startswith("test ")
     assert str(folder) in lines[-2]
@@ -59,6 +60,9 @@ def test_a_run_fills_its_folder(mnist_run):
     result = read(folder / "result.json")
     assert (result["dataset"], result["epochs"], result["steps"]) == ("digits", 2, 4)
     assert result["parameters"] == 64 * 128 + 128 + 7 * (128 * 128 + 128) + 128 * 10 + 10
+    images = 4 * read(folder / "config.json")["batch_size"]
+    arithmetic = 6 * (64 * 128 + 7 * 128 * 128 + 128 * 10) * images
+    assert result["pflop"] == pytest.approx(arithmetic / 1e15)
     assert result["images_per_second"] > 0
     for split in ("training", "validation", "test"):
         assert 0 <= result[split]["accuracy"] <= 1
@@ -111,6 +115,7 @@ MIRRORED = ("--strategy", "mirrored", "--virtual_devices", 2)
 RUNS = {
     "autoencoder": (),
     "cifar": ("--jit_compile", "off", "--activation", "parametric_elu", "--alpha", 0.5),
+    "fast_cifar": (),
     "imagenet": (*MIRRORED, "--width", 1 / 64, "--precision", "mixed_bfloat16"),
 }
 LOAD = """
