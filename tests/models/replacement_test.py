@@ -141,7 +141,6 @@ BIG = [pytest.mark.slow, pytest.mark.xdist_group("keras.applications")]
 @pytest.fixture
 def forgotten():
     yield
-    keras.backend.clear_session()
     gc.collect()
 
 
