@@ -9,13 +9,17 @@ OLDEST = 3.14.0
 PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(5, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 PYTEST = $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-.PHONY: setup train test test-slow test-oldest check docs dist gpu bench tensorboard clean
+.PHONY: setup train cifar10 test test-slow test-oldest check docs dist gpu bench tensorboard clean
 
 setup: .venv/everything
 
 # The paper's 15-layer network, small, on two replicas and data that need no network.
 train: .venv/package
 	$(BIN)/python trainers/imagenet.py --strategy mirrored --virtual_devices 2 --dataset digits --run_dir $(RUN)
+
+# CIFAR-10 in 18 epochs. It is downloaded, unless MANUAL_DIR holds its archive or its binary files.
+cifar10: .venv/package
+	$(BIN)/python trainers/fast_cifar.py --dataset cifar10 --validation_examples 1000 $(if $(MANUAL_DIR),--manual_dir "$(MANUAL_DIR)") --run_dir runs/fast-cifar10
 
 test: .venv/everything
 	$(PYTEST) -m "not slow and not gpu"

@@ -224,6 +224,7 @@ def main():
     arguments = parser.parse_args()
 
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # the contestants share a GPU
     # Keras would warn of a data set that it cannot shuffle, PyTorch of kernels of an even size.
     os.environ["PYTHONWARNINGS"] = "ignore"
     from keras_elu import environment

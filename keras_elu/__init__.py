@@ -1,7 +1,8 @@
 """Exponential linear units for Keras 3, and the experiments of the paper that introduced them.
 
-`import keras_elu` imports `layers`, `models`, `optimizers` and `schedules`, which registers their
-classes with Keras. The other modules, such as `keras_elu.training`, are imported on first use.
+`import keras_elu` imports `initializers`, `layers`, `models`, `optimizers` and `schedules`, which
+registers their classes with Keras. The other modules, such as `keras_elu.training`, are imported on
+first use.
 """
 
 import importlib
@@ -18,7 +19,7 @@ if re.search(r"-m keras_elu\.|\b(trainers|tuning)/\w+\.py\b", " ".join(sys.orig_
     system.open_standard_streams()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_elu import layers, models, optimizers, schedules
+from keras_elu import initializers, layers, models, optimizers, schedules
 
 if TYPE_CHECKING:
     from keras_elu import data, diagnostics, distributed, recipes, training, tuning
@@ -28,6 +29,7 @@ __all__ = [
     "data",
     "diagnostics",
     "distributed",
+    "initializers",
     "layers",
     "models",
     "optimizers",

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # From the ground up. A module imports only from its own room and from floors below it.
 FLOORS = [
     {"system"},
-    {"commands", "environment", "files", "optimizers", "schedules", "tfrecord"},
+    {"commands", "environment", "files", "initializers", "optimizers", "schedules", "tfrecord"},
     {"layers", "data"},
     {"models", "prepare"},
     {"diagnostics", "steps"},

@@ -47,7 +47,8 @@ def printed(tmp_path, monkeypatch):
 @pytest.mark.tensorflow
 def test_importing_the_package_adds_only_what_registers_classes_with_keras(printed):
     added = printed(ADDED)
-    rooms = tuple(f"keras_elu.{name}" for name in ("layers", "models", "optimizers", "schedules"))
+    names = ("initializers", "layers", "models", "optimizers", "schedules")
+    rooms = tuple(f"keras_elu.{name}" for name in names)
     assert {"keras_elu", *rooms} <= set(added)
     assert [name for name in added if name != "keras_elu" and not name.startswith(rooms)] == []
     assert len(added) <= 40

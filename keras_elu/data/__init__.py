@@ -42,8 +42,9 @@
 
     `augment`: `"crop"` for a crop of the padded image (sets held in memory) or for a square of 7/8
     of the shorter side; `"resized_crop"` for a crop of 8% to 100% of the area (sets that are not);
-    both mirrored half of the time (digits and MNIST: never); `"none"` for images as they are, or
-    their centre.
+    both mirrored half of the time (digits and MNIST: never); `"mirror"` for mirroring alone, and
+    `"alternate"` for mirroring each image in every other epoch (sets held in memory); `"none"` for
+    images as they are, or their centre.
     `image_size`: images are resized (bilinear) to this height and width; None: as stored, and
     224 where sizes vary. Channels are the data set's own: grey images have one.
     `preprocess`: `"scale"` for pixels / 255, `"none"` for uint8 pixels, or `"whiten"` for the

@@ -1,4 +1,4 @@
-"""Random crops and mirroring of whole batches, fast enough never to limit training."""
+"""Random crops, shifts and mirroring of whole batches, fast enough never to limit training."""
 
 import tensorflow as tf
 
@@ -62,3 +62,55 @@ def pad_crop_flip(images: tf.Tensor, seed: tf.Tensor, pad: int, mirror: bool) ->
     )
     mirrored = tf.random.stateless_uniform((batch,), seeds[1]) < (0.5 if mirror else 0.0)
     return crop_and_mirror(images, tops, lefts, mirrored, pad)
+
+
+def alternating(indices: tf.Tensor, epoch: tf.Tensor, seed: int, count: int) -> tf.Tensor:
+    """Returns which images are mirrored: each in every second epoch, half of them in the first.
+
+    Args:
+        indices: Numbers of the images, of any shape.
+        epoch: Number of the epoch.
+        seed: Decides which images are mirrored in the first epoch.
+        count: Number of images in the data set.
+
+    Reference:
+        [Jordan, 2024](https://arxiv.org/abs/2404.00498), section 3.6.
+    """
+    coins = tf.random.stateless_uniform((count,), [seed, -1], 0, 2, tf.int32)
+    return (tf.gather(coins, indices) + tf.cast(epoch % 2, tf.int32)) % 2 == 1
+
+
+def mirror(images: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Flips images left to right.
+
+    Args:
+        images: (batch, height, width, channels).
+        mirrored: (batch,) booleans, true where an image is flipped.
+    """
+    return tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def shift(images: tf.Tensor, seed: tf.Tensor, most: int) -> tf.Tensor:
+    """Shifts each image by whole pixels along both sides, and reflects what it leaves empty.
+
+    Args:
+        images: (batch, height, width, channels).
+        seed: Two integers; equal seeds give equal shifts.
+        most: Largest shift, less than height and width.
+
+    Output shape:
+        That of `images`, with their type.
+    """
+    batch, height, width, _ = images.shape
+    down, right = tf.unstack(
+        tf.random.stateless_uniform((2, batch, 1), seed, -most, most + 1, tf.int32)
+    )
+    rows = _reflected(tf.range(height) + down, height)
+    columns = _reflected(tf.range(width) + right, width)
+    images = tf.gather(images, rows, axis=1, batch_dims=1)
+    return tf.gather(images, columns, axis=2, batch_dims=1)
+
+
+def _reflected(places: tf.Tensor, size: int) -> tf.Tensor:
+    """Places from outside 0 to `size - 1` mirrored at the first and the last."""
+    return size - 1 - tf.abs(size - 1 - tf.abs(places))

@@ -14,7 +14,7 @@ from keras_elu.data.mixing import Mixing
 
 SPLITS = ("train", "validation", "test")
 PREPROCESSING = ("none", "scale", "whiten")
-AUGMENTATIONS = ("none", "crop", "resized_crop", "trivial")
+AUGMENTATIONS = ("none", "crop", "resized_crop", "trivial", "mirror", "alternate")
 READ_AHEAD = 2  # batches
 _SHOWN = 5  # names of classes in a message
 Arrays = tuple[np.ndarray, np.ndarray]

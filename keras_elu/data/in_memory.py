@@ -49,12 +49,16 @@ class InMemory(datasets.Dataset):
                 f"erasing is {options.erasing}, but {self.name} has small images; use 0."
             )
         images, labels = self._tensors("train", options.preprocess)
-        pad = max(1, self.image_shape[0] // 8)  # 4 for 32x32
+        pad = max(1, self.image_shape[0] // 8) if options.augment == "crop" else 0  # 4 for 32x32
 
         def batch(step, indices):
             picked = tf.gather(images, indices)
-            if options.augment == "crop":
+            if options.augment in ("crop", "mirror"):
                 picked = augmentation.pad_crop_flip(picked, [options.seed, step], pad, self._mirror)
+            elif options.augment == "alternate" and self._mirror:
+                epoch, count = step // options.steps, self.examples["train"]
+                mirrored = augmentation.alternating(indices, epoch, options.seed, count)
+                picked = augmentation.mirror(picked, mirrored)
             return resized(picked, options.image_size), tf.gather(labels, indices)
 
         return self._steps(options).map(batch, num_parallel_calls=tf.data.AUTOTUNE)

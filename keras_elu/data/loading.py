@@ -29,8 +29,11 @@ HELD_OUT = {
 INSTRUCTIONS = {
     "mnist": "--dataset mnist downloads it (11 MB), --dataset mnist --manual_dir FOLDER takes its "
     "four archives from FOLDER.",
-    "cifar100": "--dataset cifar100 downloads it (170 MB), --dataset cifar100 --manual_dir FOLDER "
-    "takes its archive or its binary files from FOLDER; cifar10 likewise.",
+    **{
+        name: f"--dataset {name} downloads it (170 MB), --dataset {name} --manual_dir FOLDER takes "
+        "its archive or its binary files from FOLDER."
+        for name in ("cifar10", "cifar100")
+    },
     "imagenet2012": "python -m keras_elu.prepare SOURCE DATA_DIR, where SOURCE holds "
     "its archives,\nwhich https://image-net.org gives to registered users, or extracted folders; "
     "then --data_dir DATA_DIR.",

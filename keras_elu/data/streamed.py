@@ -81,6 +81,12 @@ class Streamed(datasets.Dataset):
             )
 
     def _training(self, options, rows):
+        if options.augment not in _CROPS:
+            raise ValueError(
+                f"augment is {options.augment!r}, but {self.name} is not held in memory; use "
+                "'crop'."
+            )
+
         def planned(step, indices):
             draws = tf.random.stateless_uniform(
                 (options.batch_size, decoding.DRAWS), [options.seed, step]

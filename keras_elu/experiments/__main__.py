@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.update(path, experiment, planned, command)
 
             with stop.handled():
-                running.train(wanted, experiment.observed, store, stop)
+                running.train(wanted, experiment, store, stop)
             held = results.update(path, experiment, planned, command)
         if not held["runs"]:
             raise ValueError(f"{path} holds no results yet: run the command without --draw first.")

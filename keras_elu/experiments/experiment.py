@@ -80,6 +80,8 @@ class Experiment:
         orderings: The claims that are tested.
         panels: The parts of the figure.
         observed: Number of training images on which activations are observed after every epoch.
+        tested: Whether the final models are evaluated on the test images. Not if the numbers serve
+            to choose something.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Experiment:
     orderings: Sequence[Ordering]
     panels: Sequence[Panel]
     observed: int = 0
+    tested: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

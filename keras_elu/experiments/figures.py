@@ -45,7 +45,7 @@ def _panel(axes: matplotlib.axes.Axes, panel: Panel, runs, case: str) -> None:
         curves = [run["curves"][panel.curve] for run in of_arm if run["diverged"] is None]
         diverged = len(of_arm) - len(curves)
         label = arm + (f" ({diverged} diverged)" if diverged else "")
-        colour = next(colour for name, colour in _COLOURS.items() if arm.startswith(name))
+        colour = _COLOURS.get(arm.removesuffix("_batch_norm"))
         style = "--" if "batch_norm" in arm else "-"
         if not curves:
             if diverged:
@@ -53,9 +53,10 @@ def _panel(axes: matplotlib.axes.Axes, panel: Panel, runs, case: str) -> None:
             continue
         epochs = range(1, len(curves[0]) + 1)
         columns = list(zip(*curves, strict=True))
-        axes.plot(epochs, list(map(statistics.fmean, columns)), style, color=colour, label=label)
+        means = list(map(statistics.fmean, columns))
+        (line,) = axes.plot(epochs, means, style, color=colour, label=label)
         low, high = list(map(min, columns)), list(map(max, columns))
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="epoch", ylabel=panel.label, title=case)
     if panel.log:
         axes.set_yscale("log")

@@ -42,6 +42,11 @@ def test_loss(run: Run, runs: Sequence[Run]) -> float:
     return math.inf if run["diverged"] else run["test"]["loss"]
 
 
+def pflop(run: Run, runs: Sequence[Run]) -> float:
+    """The arithmetic of the training, in 10**15 floating-point operations."""
+    return math.inf if run["diverged"] else run["pflop"]
+
+
 def steps_to_common_error(run: Run, runs: Sequence[Run]) -> float:
     """The steps to the lowest validation error, in whole percents, that all runs reach."""
     if run["diverged"]:

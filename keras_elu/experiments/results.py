@@ -114,6 +114,7 @@ def _measured(run: Planned, experiment: Experiment) -> dict[str, Any] | None:
         "seed": run.seed,
         "diverged": diverged,
         "steps": result.get("steps"),
+        "pflop": result.get("pflop"),
         "test": result.get("test", {}),
         "seconds": round(result.get("seconds", 0)),
         "commit": environment["commit"],

@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from keras_elu import diagnostics, files, training
-from keras_elu.experiments.experiment import Planned
+from keras_elu.experiments.experiment import Experiment, Planned
 from keras_elu.training import devices
 
 DIVERGED = "diverged.json"
@@ -25,7 +25,7 @@ def is_done(run: Planned) -> bool:
 
 def train(
     runs: Sequence[Planned],
-    observed: int,
+    experiment: Experiment,
     done: Callable[[Planned], None],
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -33,7 +33,7 @@ def train(
 
     Args:
         runs: The runs.
-        observed: Number of training images on which activations are observed; 0: none.
+        experiment: The experiment that they belong to.
         done: Called after each run.
         stop: Called after each execution; if it returns True, the run saves and stops.
 
@@ -45,19 +45,24 @@ def train(
     missing = [run for run in runs if not is_done(run)]
     with _Overall(missing) as overall:
         for number, run in enumerate(missing, start=len(runs) - len(missing) + 1):
-            _train(run, f"run {number} of {len(runs)}", observed, overall, stop)
+            _train(run, f"run {number} of {len(runs)}", experiment, overall, stop)
             done(run)
 
 
 def _train(
-    planned: Planned, title: str, observed: int, overall: "_Overall", stop: Callable[[], bool]
+    planned: Planned,
+    title: str,
+    experiment: Experiment,
+    overall: "_Overall",
+    stop: Callable[[], bool],
 ) -> None:
     strategy = devices.set_up(planned.config)
     folder = training.RunFolder(planned.recipe, planned.config)
-    run = training.prepare_run(planned.recipe, planned.config, strategy)
+    trial = None if experiment.tested else planned.name  # which leaves the test images alone
+    run = training.prepare_run(planned.recipe, planned.config, strategy, trial)
     callbacks = training.RunCallbacks(run, folder, stop)
     more = [overall]
-    if observed:
+    if observed := experiment.observed:
         batches = run.training(0).take(-(-observed // planned.config.batch_size))
         images = np.concatenate([x.numpy() for x, _ in batches])[:observed]
         more.append(diagnostics.Diagnostics(images, record=folder.path / "medians"))

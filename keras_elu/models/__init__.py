@@ -15,6 +15,7 @@ from keras_elu.models.classification import Classifier, classifier
 from keras_elu.models.companions import CompanionLoss, companion_accuracy, squared_hinge
 from keras_elu.models.contrast import ContrastNormalization
 from keras_elu.models.cost import multiply_accumulates, pflop
+from keras_elu.models.fast_cifar import fast_cifar
 from keras_elu.models.fractional import fractional_max_pooling
 from keras_elu.models.highways import highway
 from keras_elu.models.imagenet import elu_imagenet_15
@@ -25,6 +26,7 @@ from keras_elu.models.nin import (
     network_in_network,
     without_companions,
 )
+from keras_elu.models.patches import PatchWhitening
 from keras_elu.models.pyramid import SpatialPyramidPooling2D
 from keras_elu.models.replacement import replace_activations
 from keras_elu.models.residual import elu_resnet, elu_resnet_50
@@ -36,6 +38,7 @@ __all__ = [
     "Classifier",
     "CompanionLoss",
     "ContrastNormalization",
+    "PatchWhitening",
     "SpatialPyramidPooling2D",
     "Whitening",
     "alexnet_cifar",
@@ -49,6 +52,7 @@ __all__ = [
     "elu_imagenet_15",
     "elu_resnet",
     "elu_resnet_50",
+    "fast_cifar",
     "fractional_max_pooling",
     "highway",
     "maxout",

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from keras_elu import models
 from keras_elu.distributed import strategies
 from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.monitoring.progress import metrics_text
@@ -40,10 +41,11 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
     """
     folder, checkpoints = callbacks.folder, callbacks.checkpoints
     if folder.chief:
+        cost = "".join(f"{n:.3g} PFLOP, " for n in _arithmetic(run, run.config.epochs).values())
         print(
             f"{run.recipe} on {run.dataset.name}: {run.dataset.examples['train']:,} training "
-            f"images, {run.model.count_params():,} parameters, replicas: {run.replicas}, folder: "
-            f"{folder.path}",
+            f"images, {run.model.count_params():,} parameters, {cost}replicas: {run.replicas}, "
+            f"folder: {folder.path}",
             flush=True,
         )
         if checkpoints.start:
@@ -72,6 +74,7 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
         "parameters": run.model.count_params(),
         "epochs": epochs,
         "steps": run.steps_per_epoch * epochs,
+        **_arithmetic(run, epochs),
         **({"stopped_after": epochs} if best is not None and best.exhausted else {}),
         "model": "model.keras",
         "training": {key: value for key, value in last.items() if not key.startswith("val_")},
@@ -90,6 +93,15 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
         folder.write_result(result)
         checkpoints.clear(all_but=1 if run.trial is None else 0)  # to train the run longer
     return result
+
+
+def _arithmetic(run: Run, epochs: int) -> dict[str, float]:
+    """Returns the arithmetic of some epochs as `pflop`, if that of the network can be counted."""
+    images = run.steps_per_epoch * epochs * run.config.batch_size
+    try:
+        return {"pflop": models.pflop(run.model, images)}
+    except ValueError:  # sizes that vary, or layers of other kinds
+        return {}
 
 
 def _test(run: Run, checkpoints: Checkpoints) -> dict[str, float]:

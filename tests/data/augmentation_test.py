@@ -55,3 +55,45 @@ def test_offsets_and_coins_are_uniform_and_follow_the_seed(mirror):
     other = augmentation.pad_crop_flip(images, [3, 6], 1, mirror)
     assert np.array_equal(again, result)
     assert not np.array_equal(other, result)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_a_shift_is_a_window_of_the_reflected_image(most):
+    images = np.random.default_rng(0).integers(0, 256, (400, 5, 7, 2)).astype("uint8")
+    padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)], mode="reflect")
+    result = augmentation.shift(tf.constant(images), [3, 5], most).numpy()
+    assert result.dtype == "uint8"
+    found = set()
+    for image, shifted in zip(padded, result, strict=True):
+        offsets = [
+            (top, left)
+            for top, left in itertools.product(range(2 * most + 1), repeat=2)
+            if np.array_equal(image[top : top + 5, left : left + 7], shifted)
+        ]
+        assert len(offsets) == 1
+        found.update(offsets)
+    assert len(found) == (2 * most + 1) ** 2
+    assert np.array_equal(augmentation.shift(tf.constant(images), [3, 5], most), result)
+    if most:
+        assert not np.array_equal(augmentation.shift(tf.constant(images), [3, 6], most), result)
+
+
+def test_mirroring_alternates_from_epoch_to_epoch():
+    indices = tf.range(9000)
+    first, second, third = (
+        augmentation.alternating(indices, tf.constant(epoch, tf.int64), 7, 9000).numpy()
+        for epoch in range(3)
+    )
+    assert abs(first.mean() - 0.5) < 5 * np.sqrt(0.25 / 9000)
+    np.testing.assert_array_equal(second, ~first)
+    np.testing.assert_array_equal(third, first)
+    few = augmentation.alternating(tf.constant([[5], [2]]), tf.constant(1), 7, 9000)
+    np.testing.assert_array_equal(few, second[[[5], [2]]])
+    assert (augmentation.alternating(indices, tf.constant(0), 8, 9000).numpy() != first).any()
+
+
+def test_mirroring_flips_left_and_right():
+    images = np.arange(12, dtype="uint8").reshape(2, 2, 3, 1)
+    result = augmentation.mirror(tf.constant(images), tf.constant([True, False])).numpy()
+    np.testing.assert_array_equal(result[0], images[0, :, ::-1])
+    np.testing.assert_array_equal(result[1], images[1])

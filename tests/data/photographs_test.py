@@ -306,6 +306,7 @@ def resident():
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_twenty_epochs(builder):
     batches = iter(pipeline_of(builder).training(8, image_size=512, augment="resized_crop"))
     batch = 8 * 512 * 512 * 3 * 4  # bytes

@@ -23,6 +23,8 @@ SHRUNKEN = {
     "cifar100": ["--epochs=1", "--seeds=0", "--precision=float32", "--steps_per_epoch=1"],
     "imagenet_proxy": ["--epochs=1", "--seeds=0,1", "--width=0.02", "--image_size=32"],
     "batch_norm": ["--epochs=1", "--seeds=0", "--precision=float32", "--steps_per_epoch=1"],
+    "fast_cifar": ["--epochs=2", "--seeds=0", "--widths=2,3,4"],
+    "fast_cifar_tricks": ["--epochs=2", "--seeds=0", "--widths=2,3,4"],
 }
 
 
@@ -43,6 +45,7 @@ def test_an_experiment_trains_tests_and_draws(name, tmp_path):
     runs = held(tmp_path, name)["runs"]
     assert {run["arm"] for run in runs} == set(experiment.arms)
     assert {run["case"] for run in runs} == set(experiment.cases)
+    assert {bool(run["test"]) for run in runs} == {experiment.tested}
     assert (tmp_path / f"experiment_{name}.png").stat().st_size > 10_000
     text = (tmp_path / "results.md").read_text()
     for ordering in experiment.orderings:

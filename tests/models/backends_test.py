@@ -60,6 +60,8 @@ whitening.set_weights([np.arange(4.0), np.arange(16.0).reshape(4, 4)])
 classifier.save("classifier.keras")
 classifier = keras.saving.load_model("classifier.keras")
 pixels = np.array({PIXELS.tolist()}, "uint8")
+fast = models.fast_cifar((8, 8, 3), widths=(4, 4), convolutions=3)
+fast.get_layer("patch_whitening").adapt(np.random.default_rng(0).normal(size=(9, 8, 8, 3)))
 print(json.dumps({{
     "classifier": [list(classifier.class_names), values(classifier(pixels)).tolist()],
     "schedules": [values(schedule(steps)).tolist() for schedule in {SCHEDULES}],
@@ -84,6 +86,7 @@ print(json.dumps({{
         outputs(models.all_cnn((9, 9, 3), kernel_initializer=quick), 2, 9, 9, 3),
         outputs(models.highway((8, 8, 3), kernel_initializer=quick), 2, 8, 8, 3),
         outputs(models.fractional_max_pooling((8, 8, 3), width=2, **quickly), 2, 8, 8, 3),
+        outputs(fast, 2, 8, 8, 3),
         outputs(models.replace_activations(small, layers.ShiftedReLU), 2, 8, 8, 3),
     ],
 }}))
@@ -104,12 +107,13 @@ SHAPES = [
     ["all_cnn", [2, 10]],
     ["highway", [2, 10]],
     ["fractional_max_pooling", [2, 10]],
+    ["fast_cifar", [2, 10]],
     ["small", [2, 6, 6, 4]],
 ]
 
 
 @pytest.fixture(scope="module", params=["torch", pytest.param("jax", marks=pytest.mark.slow)])
-def printed(request, tmp_path_factory):
+def elsewhere(request, tmp_path_factory):
     """What the script prints on another backend."""
     root = str(pathlib.Path(__file__).parents[2])
     done = subprocess.run(
@@ -124,25 +128,25 @@ def printed(request, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_network_runs(printed):
-    assert printed["models"] == [[*shape, True] for shape in SHAPES]
+def test_every_network_runs(elsewhere):
+    assert elsewhere["models"] == [[*shape, True] for shape in SHAPES]
 
 
-def test_a_saved_classifier_takes_bytes_and_whitens_them(printed):
+def test_a_saved_classifier_takes_bytes_and_whitens_them(elsewhere):
     expected = preprocessing.whiten(PIXELS, *WHITENING).reshape(3, 4)
-    names, outputs = printed["classifier"]
+    names, outputs = elsewhere["classifier"]
     assert names == list("abcd")
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_schedules_give_the_same_numbers(printed):
+def test_schedules_give_the_same_numbers(elsewhere):
     expected = [schedule(STEPS).numpy().tolist() for schedule in SCHEDULES]
-    np.testing.assert_allclose(printed["schedules"], expected, rtol=4e-7)
-    assert printed["schedule of a variable"] == 0.5
+    np.testing.assert_allclose(elsewhere["schedules"], expected, rtol=4e-7)
+    assert elsewhere["schedule of a variable"] == 0.5
 
 
-def test_the_pyramid_and_the_moments_are_the_same(printed):
+def test_the_pyramid_and_the_moments_are_the_same(elsewhere):
     images = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype("float32")
     expected = models.SpatialPyramidPooling2D()(images).numpy()
-    np.testing.assert_array_equal(printed["pyramid"], expected)
-    np.testing.assert_allclose(printed["moments"], [0.5, 0.6449, 1.0], atol=1e-4)
+    np.testing.assert_array_equal(elsewhere["pyramid"], expected)
+    np.testing.assert_allclose(elsewhere["moments"], [0.5, 0.6449, 1.0], atol=1e-4)
