@@ -81,6 +81,12 @@ def test_fine_tuning_takes_all_weights(folder):
     assert "18 variables taken; new: none" in printed(folder, "initial weights from runs/digits")
 
 
+def test_fine_tuning_on_another_set_makes_a_new_head(folder):
+    new = "new: logits/kernel, logits/bias"
+    assert new in printed(folder, "initial weights from runs/mobilenet")
+    assert json.loads((folder / "runs/parity/class_names.json").read_text()) == ["even", "odd"]
+
+
 def test_the_longer_run_keeps_the_best_and_the_shorter(folder):
     run = folder / "runs" / "digits"
     assert "12 epochs instead of 10" in printed(folder, "epochs instead of")

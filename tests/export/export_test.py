@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_elu import export
+from keras_elu import export, models
 from keras_elu.export import __main__ as command
 from keras_elu.export import formats, parity
 
@@ -82,6 +82,19 @@ def test_an_export_gives_the_logits_of_keras_and_has_a_true_card(to, int8, here,
     commit = json.loads((here / "run" / "environment.json").read_text())["commit"]
     assert commit is None or commit in card
     assert "None" not in re.sub("```python.*?```", "", card, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", formats.FORMATS)
+def test_a_network_for_images_of_any_size_is_exported_as_such(to, tmp_path):
+    network = models.elu_imagenet_15((None, None, 3), 5, width=1 / 32, include_preprocessing=True)
+    model = models.classifier(network, class_names="abcde", image_size=(64, 64))
+    formats.FORMATS[to].write(model, tmp_path / f"any{SUFFIX[to]}", None)
+    run = formats.FORMATS[to].load(tmp_path / f"any{SUFFIX[to]}")
+    for shape in ((1, 64, 64, 3), (3, 97, 120, 3)):
+        pixels = np.random.default_rng(0).integers(0, 256, shape).astype("float32")
+        expected = model(pixels, training=False)
+        np.testing.assert_allclose(run(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_code_of_a_card_runs(here, capfd):

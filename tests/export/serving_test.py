@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -14,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_elu import system
 from keras_elu.export import __main__ as command
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -55,13 +54,11 @@ def url(digits_run, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "server.py", "a.onnx", str(port)], cwd=tmp_path, env=os.environ
-    )
+    server = system.start([sys.executable, "server.py", "a.onnx", str(port)], cwd=tmp_path)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
+        server.stdin.close()  # ends the workers of the server, too
         server.wait()
 
 
