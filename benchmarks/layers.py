@@ -271,6 +271,7 @@ def main():
     # Keeps freed memory in the process, so that no backend pays for getting it back.
     os.environ |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # the processes share a GPU
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--elements", type=int, default=2**25, help="size of the tensor")
     parser.add_argument("--repeats", type=int, default=15, help="measurements of each case")

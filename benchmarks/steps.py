@@ -5,7 +5,7 @@
 
 prints a table for each network and precision, and appends it as a JSON line to
 benchmarks/results/steps.jsonl. The table "cost" compares only DistributedModel and stock Keras, so
-that it has time for many rounds.
+that it has time for many rounds, and "deterministic" a trainer's --deterministic with its default.
 
 A step is forward, loss, backward and SGD with momentum, on one batch in memory. Each contestant has
 a process of its own. They take turns, one step at a time if a step is long, so that one computes
@@ -85,6 +85,11 @@ def contestants():
         f"{STOCK}, XLA": ("keras", stock | xla),
         f"{STOCK}, XLA, again": ("keras", stock | xla),
     }
+    deterministic = {
+        OURS: ("keras", {}),
+        f"{OURS}, again": ("keras", {}),
+        f"{OURS}, --deterministic": ("keras", {"deterministic": True}),
+    }
     return {
         ("mlp", "mlp", "float32"): mlp,
         ("cifar", "cifar", "float32"): cifar | limits,
@@ -92,6 +97,8 @@ def contestants():
         ("imagenet_half", "imagenet_half", "float32"): both | torch | limits,
         ("imagenet_half", "imagenet_half", "mixed_bfloat16"): both | torch | limits,
         ("scaling", "cifar", "float32"): scaling,
+        ("deterministic", "mlp", "float32"): deterministic,
+        ("deterministic", "cifar", "float32"): deterministic,
         ("cost", "mlp", "float32"): dense_cost,
         ("cost", "mlp", "mixed_bfloat16"): dense_cost,
         ("cost", "cifar", "float32"): cost,
@@ -153,13 +160,13 @@ def report(table, network, precision, rows):
         f"{first['operations'] / 1e9:.1f} GFLOP a step; milliseconds: median [min, max]; ratios: "
         "median [95% confidence]"
     )
-    compared = "to 1 replica" if table == "scaling" else "to stock"
+    peers = [row for name, row in rows.items() if name in (STOCK, f"{STOCK}, XLA")]
+    peer = min(peers or [first], key=lambda row: statistics.median(row["seconds"]))
+    compared = "to stock" if peers else "to the first"
     print(
         f"{'':<34}{'a step':<20}{'images/s':>10}{compared:>24}{'processor':>24}{'GFLOP/s':>9}"
         f"{'of limit':>10}{'peak GB':>9}"
     )
-    peers = [row for name, row in rows.items() if name in (STOCK, f"{STOCK}, XLA")]
-    peer = min(peers or [first], key=lambda row: statistics.median(row["seconds"]))
     limits = [row for row in rows.values() if not row["images"]]
     limit = max((row["operations"] / min(row["seconds"]) for row in limits), default=None)
     for name, row in rows.items():
@@ -217,6 +224,7 @@ def main():
     arguments = parser.parse_args()
 
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # the contestants share a GPU
     # Keras would warn of a data set that it cannot shuffle, PyTorch of kernels of an even size.
     os.environ["PYTHONWARNINGS"] = "ignore"
     from keras_elu import environment

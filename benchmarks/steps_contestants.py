@@ -54,6 +54,7 @@ class Keras:
         activation="elu",
         strategy="default",
         steps_per_execution=1,
+        deterministic=False,
         **arguments,
     ):
         import keras
@@ -66,6 +67,8 @@ class Keras:
             halves = [tf.config.LogicalDeviceConfiguration()] * 2
             tf.config.set_logical_device_configuration(cpu, halves)
         keras.utils.set_random_seed(0)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         keras.config.set_dtype_policy(precision)
         factory, given, _ = NETWORKS[network]
         activation = keras.layers.ELU if activation == "keras" else activation

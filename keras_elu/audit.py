@@ -71,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = run.config
 
     def on_one(micro_batches):
-        keras.utils.set_random_seed(config.seed)
         alone = dataclasses.replace(config, strategy="default", micro_batches=micro_batches)
         return prepare_run(recipe, alone, strategies.strategy("default"))
 

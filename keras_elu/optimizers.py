@@ -24,11 +24,11 @@ class ScaledSGD(keras.optimizers.SGD):
     Example:
 
     >>> optimizer = ScaledSGD({"bias": 2.0}, learning_rate=0.5)
-    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, "linear")])
-    >>> optimizer.build(model.trainable_variables)
-    >>> start = model.layers[0].kernel.numpy()
+    >>> dense = keras.layers.Dense(1, kernel_initializer="zeros")
+    >>> dense.build((None, 1))
+    >>> optimizer.build(dense.trainable_variables)
     >>> optimizer.apply([np.ones((1, 1)), np.ones(1)])
-    >>> (model.layers[0].kernel.numpy() - start).tolist(), model.layers[0].bias.numpy().tolist()
+    >>> dense.kernel.numpy().tolist(), dense.bias.numpy().tolist()
     ([[-0.5]], [-1.0])
     """
 

@@ -28,7 +28,7 @@ from keras_elu.data import crops, datasets, decoding, jpeg, streamed
 from keras_elu.prepare import damage, images
 from keras_elu.training import saved
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32  # of 224 x 224 pixels in float32, more would not fit into caches
 
 
 class Prediction(NamedTuple):
@@ -141,16 +141,16 @@ def predict(
         errors[number] = error
         return None
 
+    size = min(batch_size, len(paths)) or 1
     probabilities = tf.function(
         lambda pixels: tf.nn.softmax(tf.cast(model(pixels, training=False), tf.float32)),
-        input_signature=[tf.TensorSpec([None, *read.shape], tf.uint8)],
+        input_signature=[tf.TensorSpec([size, *read.shape], tf.uint8)],
         autograph=False,
     )
-    size = min(batch_size, len(paths)) or 1
     batches = streamed.in_order(len(paths), size, load, read.shape).prefetch(datasets.READ_AHEAD)
     for first, (pixels, _, _) in zip(range(0, len(paths), size), batches, strict=True):
         numbers = range(first, min(first + size, len(paths)))
-        rows = probabilities(pixels[: len(numbers)]).numpy()
+        rows = probabilities(pixels).numpy()[: len(numbers)]
         orders = np.argsort(-rows, axis=1, kind="stable")[:, :top]
         for number, row, order in zip(numbers, rows, orders, strict=True):
             if number in errors:

@@ -228,6 +228,7 @@ def test_a_layer_with_a_fault_is_found(layers, lines):
     assert failed(found) == lines, audit.table(found)
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_those_of_the_global_batch_are_found(monkeypatch):
     right = variables.summed
 
@@ -249,6 +250,7 @@ def test_seeds_that_are_not_folded_are_found(monkeypatch):
     assert failed(checks()) == [MASKS]
 
 
+@pytest.mark.slow
 def test_metrics_that_are_off_by_one_example_are_found():
     def after(model, history):
         history["accuracy"][0] += 1 / (BATCH * audit.STEPS)
@@ -256,6 +258,7 @@ def test_metrics_that_are_off_by_one_example_are_found():
     assert failed(checks(after=after)) == [METRICS]
 
 
+@pytest.mark.slow
 def test_stock_keras_fails_for_its_moving_statistics_and_its_masks():
     found = failed(checks(kind=keras.Model, jit_compile=False))
     assert {STATISTICS, MASKS, AFTERWARDS} <= set(found)
@@ -364,6 +367,7 @@ def test_a_loss_that_is_not_finite_is_reported_and_everything_else_is_compared(r
     assert {METRICS, AFTERWARDS, RELOADED, WEIGHTS} <= {check.compared for check in others}
 
 
+@pytest.mark.slow
 def test_weights_that_are_finite_on_one_replica_only_are_found():
     def after(model, history):
         history["loss"][0] = float("nan")

@@ -36,7 +36,7 @@ def commands(page):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             variables = []
-            while words and re.match(r"[A-Z_]+=", words[0]):
+            while words and re.match(r"[A-Z0-9_]+=", words[0]):
                 variables.append(words.pop(0))
             if words and words[0] != "export":
                 yield variables, words

@@ -44,6 +44,7 @@ def test_a_slow_step_is_the_bottleneck(examined):
     assert "Bottleneck: step." in said
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_does_not_hinder_the_measurement(examined):
     said = examined("--batch_size", "64", "--learning_rate", "1e30", "--jit_compile", "off")
     assert "Bottleneck: " in said

@@ -278,7 +278,7 @@ def _loaded(plan: tf.data.Dataset, load: Callable, shape: tuple[int, ...]) -> tf
     """
     rows = plan.element_spec[0].shape[0]
     kinds = tf.uint8, tf.int32, tf.bool
-    memory = _Memory((rows, *shape))
+    memory = _memory((rows, *shape))
 
     def batch(indices, draws):
         images = memory.take()
@@ -329,6 +329,10 @@ class _Memory:
         array = room[:]
         weakref.finalize(array, self._free.append, room)  # TensorFlow, too, holds the array itself
         return array
+
+
+# Shared by all pipelines, because TensorFlow never releases the functions of a pipeline.
+_memory = functools.cache(_Memory)
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:

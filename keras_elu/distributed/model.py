@@ -333,7 +333,7 @@ class _SubclassedFunctional(DistributedModel, keras_internals.Functional):
 def _is_faster_compiled(model: keras.Model) -> bool:
     """Returns whether XLA can compile the model and is faster; convolutions on a CPU are not."""
     layers = keras_internals.layers(model)
-    if any(map(step.is_synchronized, layers)) or not all(x.supports_jit for x in layers):
+    if any(map(step.is_synchronized, layers)) or not keras_internals.model_supports_jit(model):
         return False
     if not keras_internals.is_built(model):
         return False  # decided when the model is built

@@ -169,7 +169,9 @@ def _labels(
     first = next(iter(found))
     is_imagenet = name == archives.IMAGENET
     labels = archives.lines("labels.txt") if is_imagenet else tuple(sorted(found[first]))
-    known = f"the 1,000 of {name}, as {labels[0]}" if is_imagenet else f"those of {origins[first]}"
+    known = f"those of {origins[first]}"
+    if is_imagenet:
+        known = f"the 1,000 of {name}, as {labels[0]}, unless another set is named with --name"
     for split, classes in found.items():
         for label in classes:
             if not label.isprintable() or label != label.strip():

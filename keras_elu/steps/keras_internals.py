@@ -1,9 +1,9 @@
 """Everything that uses Keras's private API.
 
 Keras 3.14 and 3.15 have no public way to build a model for its data without reading a batch, to
-apply an optimizer to tensors on TensorFlow, to read the individual losses of `compile`, or to see
-what the layers of a model add and assign. The workarounds are here and nowhere else, and they
-accept only the versions that the tests run on.
+apply an optimizer to tensors on TensorFlow, to read the individual losses of `compile`, to see what
+the layers of a model add and assign, or to learn whether XLA may compile a model. The workarounds
+are here and nowhere else, and they accept only the versions that the tests run on.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from keras.src.losses.losses import LossFunctionWrapper  # noqa: F401
 from keras.src.models.functional import Functional  # noqa: F401
 from keras.src.models.model import functional_init_arguments
 from keras.src.optimizers.base_optimizer import BaseOptimizer
+from keras.src.trainers.trainer import model_supports_jit  # noqa: F401
 
 from keras_elu.steps import isolated
 

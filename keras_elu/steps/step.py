@@ -13,6 +13,8 @@ tensors, which XLA may compile. The sums over all pieces are those of the global
     metrics     sums over rows add up; all others are computed from the outputs of all pieces
 """
 
+import itertools
+
 import keras
 import tensorflow as tf
 
@@ -91,7 +93,11 @@ class Step:
         self._compute = self._replica if synchronized else Isolated(self._replica, jit_compile)
         self._update = Isolated(self._updated, jit_compile)
         self._alone = Isolated(self._in_place, jit_compile)
-        self._rehearsed = Isolated(self._replica_and_update, jit_compile)
+        self._by_value = Isolated(self._replica_and_update, jit_compile)
+        # A variable of int32 is always in the host's memory, where XLA on a GPU cannot reach it:
+        # https://github.com/tensorflow/tensorflow/issues/53192
+        all_variables = itertools.chain(*self._variables)
+        self._reaches_all = all(v.value.dtype != tf.int32 for v in all_variables)
         self._measure = Isolated(self._computation.measured, False)
         self._divisors = Isolated(self._computation.divisors, False)
 
@@ -109,7 +115,11 @@ class Step:
         values = variables.read(handles, self._variables)
         of_batch = self._of_batch(context, counted, batch, values)
         if self._replicas == 1:
-            return self._alone(handles, batch, of_batch)
+            if self._reaches_all:
+                return self._alone(handles, batch, of_batch)
+            result, new = self._by_value(values, batch, of_batch, tf.constant(0))
+            variables.assign(handles, new)
+            return result.loss
         replica = context.replica_id_in_sync_group
         result = self._compute(values, batch, of_batch, replica)
         result = self._reduced(context, result)
@@ -151,7 +161,7 @@ class Step:
         values = variables.read(variables.handles(self._variables), self._variables)
         rows = tf.cast(number_of_rows(batch), "float32")
         of_batch = OfBatch(rows, rows, tuple(rows if d else None for d in self._analysis.divided))
-        result = self._rehearsed(values, batch, of_batch, tf.constant(0))
+        result = self._by_value(values, batch, of_batch, tf.constant(0))
         return [tf.reduce_sum(tf.cast(t, "float32")) for t in variables.tensors(result)]
 
     def check_xla(self, batch) -> None:

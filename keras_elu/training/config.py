@@ -165,7 +165,7 @@ class Config:
     profile: _OptionalText = setting(None, may_change=True)
     """First and last step to profile for TensorBoard, such as 100:110. None: no profile."""
     deterministic: bool = setting(False, may_change=True)
-    """Whether accelerators, too, repeat a run in every bit; they become slower."""
+    """Whether accelerators, too, repeat a run in every bit; they become slower, without XLA."""
     seed: int = setting(0, between=(0, 2**32 - 1))
     """Seed of the initial weights, the order and augmentation of the images, and dropout."""
     run_dir: _OptionalText = setting(None, place=True)

@@ -9,7 +9,7 @@ from keras_elu.training.config import Config
 
 
 def set_up(config: Config) -> tf.distribute.Strategy:
-    """Splits the devices, sets the seed and the precision, and returns the strategy.
+    """Splits the devices, sets the precision, and returns the strategy.
 
     Raises:
         ValueError: With one sentence, if the configuration does not fit the devices.
@@ -22,7 +22,6 @@ def set_up(config: Config) -> tf.distribute.Strategy:
     cluster.warn_if_unused(config.strategy)
     if config.virtual_devices is not None:
         _split(config.virtual_devices)
-    keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.precision)

@@ -46,7 +46,7 @@ def prepare_run(
     trial: str | None = None,
     dataset: data.Dataset | None = None,
 ) -> Run:
-    """Builds the model, after loading the data set unless one is given.
+    """Sets the seed and builds the model, after loading the data set unless one is given.
 
     Raises:
         ValueError: If the data set cannot be loaded, or does not fit the config.
@@ -54,6 +54,7 @@ def prepare_run(
     dataset = dataset or load_dataset(config)
     steps_per_epoch = config.steps_per_epoch or dataset.steps_per_epoch(config.batch_size)
     _, validation, test = recipe.datasets(config, dataset)
+    keras.utils.set_random_seed(config.seed)  # only here, since preparing a data set draws numbers
     with strategy.scope(), _explained():
         plain, arguments = recipe.build(config, dataset, steps_per_epoch * config.scheduled_epochs)
         freezing.prepare(plain, arguments["optimizer"], config)

@@ -290,12 +290,23 @@ def test_a_batch_keeps_its_pixels_for_as_long_as_anybody_holds_it(builder):
     assert len(places) < 30
 
 
+def test_pipelines_that_are_no_longer_used_keep_no_memory_of_their_own(builder, monkeypatch):
+    made = []
+    aligned = streamed._aligned
+    monkeypatch.setattr(streamed, "_aligned", lambda shape: made.append(shape) or aligned(shape))
+    for _ in range(12):
+        for _ in pipeline_of(builder).evaluation("test", 8, image_size=61):
+            pass
+    assert 0 < len(made) < 12
+
+
 def resident():
     """Bytes of memory that this process has."""
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_twenty_epochs(builder):
     batches = iter(pipeline_of(builder).training(8, image_size=512, augment="resized_crop"))
     batch = 8 * 512 * 512 * 3 * 4  # bytes

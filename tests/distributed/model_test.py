@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, optimizers
+from right_or_refused import slow_but
 
 from keras_elu import schedules, training
 from keras_elu.layers import ELU
@@ -24,6 +25,7 @@ X = RANDOM.normal(size=(35, 8)).astype("float32")  # of a batch of 8, the last h
 Y = RANDOM.integers(0, 3, 35)
 W = RANDOM.uniform(0, 2, 35).astype("float32")
 WHOLE = 32  # rows in whole batches
+SLOW = pytest.mark.slow
 HARD = {"jit_compile": True, "micro_batches": 2, "steps_per_execution": 3}
 
 
@@ -91,7 +93,7 @@ def differ(a, b, by=1e-3):
     return max(np.abs(one - other).max() for one, other in pairs) > by
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.multiworker
 def test_all_combinations_of_the_table_hold(tmp_path):
     """3 strategies x 3 precisions x XLA x micro-batches x steps an execution: F1, F2, F3, F7."""
@@ -120,13 +122,17 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+QUICK = ("adam", "clipnorm", "global_clipnorm", "clipvalue", "schedule")
+
+
+@pytest.mark.parametrize("name", slow_but(OPTIMIZERS, *QUICK, "moving average written back"))
 def test_every_optimizer_updates_as_on_one_replica(name):
     expected = trained(one_replica(), keras.Model, optimizer=OPTIMIZERS[name])
     compiling = HARD | {"jit_compile": name in ("adamw", "global_clipnorm")}
     assert_same(trained(two_replicas(), optimizer=OPTIMIZERS[name], **compiling), expected, 1e-5)
 
 
+@SLOW
 @pytest.mark.parametrize("name", ["clipnorm", "global_clipnorm", "clipvalue"])
 def test_stock_keras_clips_before_it_sums(name):
     """F10, with whole batches, as uneven ones fail for another reason."""
@@ -186,13 +192,18 @@ FEATURES = {
 
 
 @pytest.mark.parametrize("name", FEATURES)
-@pytest.mark.parametrize("compiling", [{}, HARD], ids=["plain", "hard"])
-def test_every_feature_counts_each_example_once(name, compiling):
+def test_every_feature_counts_each_example_once(name, **compiling):
     """F6: the last batch is uneven."""
     expected = trained(one_replica(), keras.Model, **FEATURES[name])
     assert_same(trained(two_replicas(), **FEATURES[name], **compiling), expected)
 
 
+@pytest.mark.parametrize("name", slow_but(FEATURES, "sample weights"))
+def test_every_feature_counts_each_example_once_in_pieces(name):
+    test_every_feature_counts_each_example_once(name, **HARD)
+
+
+@SLOW
 def test_stock_keras_weighs_the_last_batch_by_replicas():
     expected = trained(one_replica(), keras.Model)
     assert differ(trained(two_replicas(), keras.Model), expected)
@@ -242,7 +253,9 @@ def test_several_inputs():
 # Two replicas are two micro-batches on one.
 
 
-@pytest.mark.parametrize("compiling", [{}, HARD], ids=["plain", "hard"])
+@pytest.mark.parametrize(
+    "compiling", [pytest.param({}, id="plain"), pytest.param(HARD, id="hard", marks=SLOW)]
+)
 def test_a_mask_of_the_output_divides_the_loss_by_the_valid_entries(compiling):
     x = np.ones((35, 4, 8), "float32") * X[:, None]
     x[10:, 1:] = 0  # void, most of them in the second half of a batch
@@ -270,8 +283,15 @@ def test_a_batch_given_alone_is_a_step_of_the_whole_batch(strategy, rows):
 WHOLE_BATCHES = {"data": (X[:WHOLE], Y[:WHOLE])}
 
 
-@pytest.mark.parametrize("network", [normalised, dropped])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("network", "jit_compile"),
+    [
+        (normalised, True),
+        (dropped, False),
+        pytest.param(normalised, False, marks=SLOW),
+        pytest.param(dropped, True, marks=SLOW),
+    ],
+)
 def test_replicas_are_micro_batches(network, jit_compile):
     setting = WHOLE_BATCHES | {"network": network, "jit_compile": jit_compile}
     expected = trained(one_replica(), micro_batches=4, **setting)
@@ -640,6 +660,7 @@ def test_misuse_is_explained_in_a_sentence(name):
     assert str(caught.value).endswith(".")
 
 
+@SLOW
 @pytest.mark.parametrize(
     "compiling",
     [
@@ -665,7 +686,7 @@ model.fit(data, steps_per_epoch=2, verbose=0)
 """
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.multiworker
 def test_stock_keras_does_not_train_on_several_workers():
     """F7."""
@@ -709,7 +730,7 @@ for units in (3, 5):
 """
 
 
-@pytest.mark.slow
+@SLOW
 @pytest.mark.parametrize(("whose", "trained"), [("stock", [3]), ("ours", [3, 5])])
 def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
     """F8: with two strategies, which stock Keras permits, it does not."""
@@ -724,6 +745,7 @@ def test_a_second_model_trains_on_the_replicas_of_the_first(whose, trained):
     assert ("Shape mismatch in the collective" in done.stderr) == (whose == "stock")
 
 
+@SLOW
 def test_stock_keras_overruns_an_epoch():
     """The last execution is a full one."""
     made = make(one_replica(), keras.Model, steps_per_execution=2)

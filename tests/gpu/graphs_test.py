@@ -11,24 +11,30 @@ pytestmark = pytest.mark.tensorflow
 
 
 class Counts(keras.layers.Layer):
-    """Adds up in float64 what the step sums in a packet of its own."""
+    """Counts the rows, in a variable of this type."""
+
+    def __init__(self, counted_in):
+        super().__init__()
+        self.counted_in = counted_in
 
     def build(self, shape):
         self.total = self.add_weight(
-            shape=(), dtype="float64", initializer="zeros", trainable=False
+            shape=(), dtype=self.counted_in, initializer="zeros", trainable=False
         )
 
     def call(self, x, training=False):
         if training:
-            self.total.assign(self.total + keras.ops.sum(keras.ops.cast(x, "float64")))
+            rows = keras.ops.sum(keras.ops.ones_like(x[:, 0], dtype=self.counted_in))
+            self.total.assign(self.total + rows)
         return x
 
 
-def traced_execution(strategy):
-    """The graph of an execution of several steps, with an uneven batch and sums of two types."""
+def traced_execution(strategy, counted_in):
+    """The graph of an execution of several steps with an uneven batch, and the counted rows."""
     with strategy.scope():
         inputs = keras.Input((4,))
-        x = Counts()(keras.layers.BatchNormalization()(keras.layers.Dense(3)(inputs)))
+        counts = Counts(counted_in)
+        x = counts(keras.layers.BatchNormalization()(keras.layers.Dense(3)(inputs)))
         model = training.DistributedModel(inputs, keras.layers.Dropout(0.5)(x))
         model.compile("adam", "mse", jit_compile=True, micro_batches=2, steps_per_execution=2)
     rows = np.ones((10, 4), "float32"), np.ones((10, 3), "float32")
@@ -41,7 +47,8 @@ def traced_execution(strategy):
     (function,) = (f for f in functions if f.experimental_get_tracing_count())
     data = tf.data.Dataset.from_tensor_slices(rows).batch(4)
     iterator = iter(model.distribute_strategy.experimental_distribute_dataset(data))
-    return function.get_concrete_function(iterator, tf.constant(2)).graph.as_graph_def()
+    graph = function.get_concrete_function(iterator, tf.constant(2)).graph.as_graph_def()
+    return graph, int(counts.total.numpy())
 
 
 def sums(nodes):
@@ -70,7 +77,8 @@ def sums(nodes):
 def test_the_sums_of_every_replica_form_the_same_chain():
     """NCCL waits for ever where two replicas start their sums in different orders."""
     strategy = training.strategy("mirrored")
-    graph = traced_execution(strategy)
+    graph, counted = traced_execution(strategy, "float64")  # is summed apart from float32
+    assert counted == 10
     bodies = [graph.node, *(function.node_def for function in graph.library.function)]
     by_body = [sums({node.name: node for node in nodes}) for nodes in bodies]
     steps = [found for found in by_body if found]
@@ -84,8 +92,26 @@ def test_the_sums_of_every_replica_form_the_same_chain():
     assert types == {tf.float32.as_datatype_enum, tf.float64.as_datatype_enum}
 
 
-def test_what_keras_counts_with_has_kernels_for_gpus():
-    """An int32 variable would lie on the CPU, where a function compiled for a GPU cannot use it."""
+@pytest.mark.parametrize(("counted_in", "in_place"), [("int64", True), ("int32", False)])
+def test_xla_gets_no_variable_of_int32(counted_in, in_place):
+    """Its memory is the CPU's, where a function compiled for a GPU cannot use it."""
+    graph, counted = traced_execution(training.strategy("default"), counted_in)
+    assert counted == 10
+    functions = {function.signature.name: function for function in graph.library.function}
+    compiled = {
+        node.attr["f"].func.name
+        for function in functions.values()
+        for node in function.node_def
+        if node.attr["_XlaMustCompile"].b
+    }
+    assert compiled
+    for name in compiled:
+        types = [argument.type for argument in functions[name].signature.input_arg]
+        assert (tf.resource.as_datatype_enum in types) == in_place
+
+
+def test_what_keras_counts_with_is_not_int32():
+    """XLA can update it in place."""
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Dropout(0.5)(keras.layers.Dense(2)(inputs)))
     model.compile(

@@ -10,6 +10,7 @@ import pytest
 TESTS = pathlib.Path(__file__).parents[1]
 NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
 FILES = [TESTS / "layers" / f"{name}_test.py" for name in NAMES]
+ELU = [TESTS / "layers" / "elu_test.py"]
 DIAGNOSTICS = [
     TESTS / "diagnostics" / f"{name}_test.py" for name in ("fisher", "saturation", "units")
 ]
@@ -21,7 +22,8 @@ PEERS = [TESTS / "layers" / "peers_test.py"]
 @pytest.mark.parametrize(
     "files",
     [
-        pytest.param(FILES, id="own"),
+        pytest.param(ELU, id="elu"),
+        pytest.param(FILES, id="own", marks=pytest.mark.slow),
         pytest.param(DIAGNOSTICS, id="diagnostics", marks=pytest.mark.slow),
         pytest.param(PEERS, id="peers", marks=pytest.mark.slow),
     ],

@@ -113,7 +113,7 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module", params=["torch", pytest.param("jax", marks=pytest.mark.slow)])
-def printed(request, tmp_path_factory):
+def elsewhere(request, tmp_path_factory):
     """What the script prints on another backend."""
     root = str(pathlib.Path(__file__).parents[2])
     done = subprocess.run(
@@ -128,25 +128,25 @@ def printed(request, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_every_network_runs(printed):
-    assert printed["models"] == [[*shape, True] for shape in SHAPES]
+def test_every_network_runs(elsewhere):
+    assert elsewhere["models"] == [[*shape, True] for shape in SHAPES]
 
 
-def test_a_saved_classifier_takes_bytes_and_whitens_them(printed):
+def test_a_saved_classifier_takes_bytes_and_whitens_them(elsewhere):
     expected = preprocessing.whiten(PIXELS, *WHITENING).reshape(3, 4)
-    names, outputs = printed["classifier"]
+    names, outputs = elsewhere["classifier"]
     assert names == list("abcd")
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_schedules_give_the_same_numbers(printed):
+def test_schedules_give_the_same_numbers(elsewhere):
     expected = [schedule(STEPS).numpy().tolist() for schedule in SCHEDULES]
-    np.testing.assert_allclose(printed["schedules"], expected, rtol=4e-7)
-    assert printed["schedule of a variable"] == 0.5
+    np.testing.assert_allclose(elsewhere["schedules"], expected, rtol=4e-7)
+    assert elsewhere["schedule of a variable"] == 0.5
 
 
-def test_the_pyramid_and_the_moments_are_the_same(printed):
+def test_the_pyramid_and_the_moments_are_the_same(elsewhere):
     images = np.random.default_rng(0).normal(size=(2, 7, 3, 5)).astype("float32")
     expected = models.SpatialPyramidPooling2D()(images).numpy()
-    np.testing.assert_array_equal(printed["pyramid"], expected)
-    np.testing.assert_allclose(printed["moments"], [0.5, 0.6449, 1.0], atol=1e-4)
+    np.testing.assert_array_equal(elsewhere["pyramid"], expected)
+    np.testing.assert_allclose(elsewhere["moments"], [0.5, 0.6449, 1.0], atol=1e-4)

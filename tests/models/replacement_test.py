@@ -1,3 +1,4 @@
+import gc
 import inspect
 import warnings
 
@@ -133,6 +134,16 @@ def test_dtype_policies_and_frozen_layers_are_kept():
     assert not models.replace_activations(model).trainable_weights
 
 
+# One process builds them, and forgets each: many are large.
+BIG = [pytest.mark.slow, pytest.mark.xdist_group("keras.applications")]
+
+
+@pytest.fixture
+def forgotten():
+    yield
+    gc.collect()
+
+
 QUICK = ("MobileNet", "MobileNetV2", "ResNet50V2")
 WITH_RELU = [
     "DenseNet121", "DenseNet169", "DenseNet201", "InceptionResNetV2", "InceptionV3", "MobileNet",
@@ -144,9 +155,9 @@ WITH_RELU = [
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITH_RELU],
+    [name if name in QUICK else pytest.param(name, marks=BIG) for name in WITH_RELU],
 )
-def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name):
+def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name, forgotten):
     side = 75 if "ception" in name else 32
     model = getattr(keras.applications, name)(
         input_shape=(side, side, 3), weights=None, include_top=False
@@ -162,16 +173,15 @@ def test_relu_in_the_place_of_relu_changes_no_output_of_a_known_network(name):
     np.testing.assert_array_equal(models.replace_activations(model, "relu")(x), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    sorted(
-        name
-        for name, function in vars(keras.applications).items()
+    [
+        pytest.param(name, marks=BIG)
+        for name, function in sorted(vars(keras.applications).items())
         if inspect.isfunction(function) and name not in WITH_RELU
-    ),
+    ],
 )
-def test_the_other_known_networks_have_no_relu(name):
+def test_the_other_known_networks_have_no_relu(name, forgotten):
     model = getattr(keras.applications, name)(
         input_shape=(32, 32, 3), weights=None, include_top=False
     )

@@ -1,5 +1,8 @@
 """Operations by hand, peaks by name, and memory that was really used."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +49,13 @@ def test_a_model_without_kernels_has_no_operations():
 )
 def test_the_longest_name_that_fits_gives_the_peak(device, precision, peak):
     assert speed.peak(device, precision) == peak
+
+
+def test_the_docs_name_the_source_of_every_peak():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "gpus.md").read_text()
+    rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) \| ([\d.]+) \| \S", text, re.MULTILINE)
+    in_docs = {card: (float(single), float(half)) for card, single, half in rows}
+    assert in_docs == {card: (s / 1e12, h / 1e12) for card, (s, h) in speed._PEAKS.items()}
 
 
 def test_the_peak_memory_covers_what_the_process_has_held():

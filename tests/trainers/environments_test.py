@@ -87,6 +87,7 @@ def until(lines, part):
     assert any(part in line for line in lines)
 
 
+@pytest.mark.slow
 def test_ctrl_c_behind_tee_saves_and_the_same_command_resumes(start, environment, tmp_path):
     """A terminal sends SIGINT to the trainer and to tee, which ends at once."""
     command = [sys.executable, str(ROOT / "trainers" / "mnist.py"), *FLAGS, *LONG]

@@ -19,6 +19,7 @@ def test_a_repeated_command_gives_the_same_bits(replicas, deterministic, trainer
         flags = (*SHORT, *REPLICAS[replicas], *deterministic, "--run_dir", name)
         done = trainer("mnist", *flags, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+        assert "UserWarning" not in done.stderr  # as of XLA, which Keras refuses
         with (tmp_path / name / "history.csv").open() as file:
             rows = [
                 {k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)

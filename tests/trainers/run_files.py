@@ -1,6 +1,7 @@
-"""What a complete run leaves in its folder, next to its checkpoint and TensorBoard's logs."""
+"""What a complete run leaves in its folder."""
 
 FILES = {
+    "checkpoints",
     "class_names.json",
     "config.json",
     "environment.json",
@@ -8,4 +9,5 @@ FILES = {
     "history.csv",
     "model.keras",
     "result.json",
+    "tensorboard",
 }

@@ -30,7 +30,7 @@ def losses(folder):
 
 
 @pytest.fixture(scope="module")
-def first(trainer, tmp_path_factory):
+def mnist_run(trainer, tmp_path_factory):
     """The folder of a run of trainers/mnist.py."""
     folder = tmp_path_factory.mktemp("runs") / "first"
     done = trainer("mnist", "--run_dir", folder, *SHORT, "--seed", 3, cwd=folder.parent)
@@ -38,8 +38,8 @@ def first(trainer, tmp_path_factory):
     return folder, done
 
 
-def test_a_run_prints_its_progress_and_its_result(first):
-    folder, done = first
+def test_a_run_prints_its_progress_and_its_result(mnist_run):
+    folder, done = mnist_run
     lines = done.stdout.splitlines()
     assert said(done) == []
     assert set(lines[0]) == {"*"}
@@ -52,9 +52,9 @@ def test_a_run_prints_its_progress_and_its_result(first):
     assert f"tensorboard.main --logdir {folder.parent}" in lines[-1]
 
 
-def test_a_run_fills_its_folder(first):
-    folder, _ = first
-    assert {path.name for path in folder.iterdir()} == FILES | {"checkpoints", "tensorboard"}
+def test_a_run_fills_its_folder(mnist_run):
+    folder, _ = mnist_run
+    assert {path.name for path in folder.iterdir()} == FILES
     for split in ("train", "validation"):
         assert list((folder / "tensorboard" / split).glob("events.*"))
     result = read(folder / "result.json")
@@ -71,34 +71,34 @@ def test_a_run_fills_its_folder(first):
 
 @pytest.mark.slow
 def test_a_repeated_run_gives_the_same_losses_and_flags_override_its_config(
-    first, trainer, tmp_path
+    mnist_run, trainer, tmp_path
 ):
-    flags = ("--config", first[0] / "config.json", "--run_dir")
+    flags = ("--config", mnist_run[0] / "config.json", "--run_dir")
     done = trainer("mnist", *flags, "same", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "same") == losses(first[0])
-    assert read(tmp_path / "same" / "config.json") == read(first[0] / "config.json")
+    assert losses(tmp_path / "same") == losses(mnist_run[0])
+    assert read(tmp_path / "same" / "config.json") == read(mnist_run[0] / "config.json")
     done = trainer("mnist", *flags, "other", "--seed", 4, "--epochs", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert losses(tmp_path / "other")[0] != losses(first[0])[0]
+    assert losses(tmp_path / "other")[0] != losses(mnist_run[0])[0]
 
 
 def test_a_complete_run_is_not_repeated_and_another_run_is_refused_in_its_folder(
-    first, trainer, tmp_path
+    mnist_run, trainer, tmp_path
 ):
-    before = {path: path.stat().st_mtime_ns for path in first[0].rglob("*")}
-    flags = ("--run_dir", first[0], "--config", first[0] / "config.json")
+    before = {path: path.stat().st_mtime_ns for path in mnist_run[0].rglob("*")}
+    flags = ("--run_dir", mnist_run[0], "--config", mnist_run[0] / "config.json")
     done = trainer("mnist", *flags, cwd=tmp_path)
     assert (done.returncode, said(done)) == (0, [])
     assert "this run, already complete" in done.stdout
     refused = trainer("mnist", *flags, "--alpha", 0.5, cwd=tmp_path)
     assert refused.returncode == 2
     assert "another alpha, 1.0 instead of 0.5" in said(refused)[0]
-    assert {path: path.stat().st_mtime_ns for path in first[0].rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in mnist_run[0].rglob("*")} == before
 
 
-def test_evaluating_a_run_gives_its_metrics_and_writes_nothing(first, trainer, tmp_path):
-    folder, trained = first
+def test_evaluating_a_run_gives_its_metrics_and_writes_nothing(mnist_run, trainer, tmp_path):
+    folder, trained = mnist_run
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     done = trainer("mnist", "--evaluate", folder, cwd=tmp_path)
     assert (done.returncode, said(done)) == (0, [])
@@ -128,17 +128,14 @@ print(sum(counts), len(model.optimizer.variables))
 
 @pytest.mark.parametrize(
     ("name", "flags"),
-    [
-        pytest.param(name, flags, marks=[pytest.mark.slow] * (name != "autoencoder"), id=name)
-        for name, flags in RUNS.items()
-    ],
+    [pytest.param(name, flags, marks=pytest.mark.slow, id=name) for name, flags in RUNS.items()],
 )
 def test_every_trainer_runs_and_its_model_loads_in_another_process(name, flags, trainer, tmp_path):
     done = trainer(name, *SHORT, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert said(done) == []
     (folder,) = (tmp_path / "runs").iterdir()
-    assert {path.name for path in folder.iterdir()} == FILES | {"checkpoints", "tensorboard"}
+    assert {path.name for path in folder.iterdir()} == FILES
     assert folder.name.startswith(f"{name}-digits-")
     assert f"replicas: {2 if 'mirrored' in flags else 1}," in done.stdout
     loaded = subprocess.run(
@@ -176,6 +173,7 @@ def test_a_wrong_command_ends_with_one_sentence_and_exit_code_2(command, trainer
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_fails_without_a_result(trainer, tmp_path):
     flags = ("--dataset", "digits", "--learning_rate", 1e9, "--run_dir", "run")
     done = trainer("mnist", *SHORT, *flags, cwd=tmp_path)

@@ -111,7 +111,11 @@ ASKED_IN_AN_EPOCH = STEPS + 2 + 1
 
 @pytest.mark.parametrize(
     ("strategy", "steps_per_execution", "stops"),
-    [("default", 1, [1, 3, 2, 4, 0, 2]), ("default", 3, [0, 2, 3]), ("mirrored", 3, [0, 3])],
+    [
+        pytest.param("default", 1, [1, 3, 2, 4, 0, 2], marks=pytest.mark.slow),
+        pytest.param("default", 3, [0, 2, 3], marks=pytest.mark.slow),
+        ("mirrored", 3, [0, 3]),
+    ],
 )
 def test_a_run_stopped_often_goes_on_equal_in_every_bit(
     strategy, steps_per_execution, stops, tmp_path
@@ -130,7 +134,10 @@ def test_a_run_stopped_once_goes_on_from_there(times, tmp_path):
     assert_equal(attempt(tmp_path), undisturbed("default"))
 
 
-@pytest.mark.parametrize(("first", "then"), [("default", "mirrored"), ("mirrored", "default")])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [pytest.param("default", "mirrored", marks=pytest.mark.slow), ("mirrored", "default")],
+)
 def test_a_run_goes_on_with_another_number_of_replicas(first, then, tmp_path):
     """Dropout draws by replica, so that only what is done already can be compared."""
     with pytest.raises(Stopped):

@@ -1,10 +1,12 @@
 """The strategy of a process, and what is set before TensorFlow starts."""
 
 import keras
+import numpy as np
 import pytest
 
+from keras_elu import training
 from keras_elu.recipes import mnist
-from keras_elu.training import devices
+from keras_elu.training import command_line, devices
 
 
 def config(**kwargs):
@@ -18,13 +20,22 @@ def test_mirrored_has_a_replica_on_every_logical_cpu_and_is_made_once():
     assert devices.set_up(config()).num_replicas_in_sync == 1
 
 
-def test_set_up_sets_the_seed_and_the_precision():
-    draws = []
-    for seed in (1, 1, 2):
-        devices.set_up(config(seed=seed, precision="mixed_bfloat16"))
-        draws.append(float(keras.random.uniform(())))
-    assert draws[0] == draws[1] != draws[2]
+def test_set_up_sets_the_precision():
+    devices.set_up(config(precision="mixed_bfloat16"))
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
+
+
+def test_the_run_that_prepares_its_data_starts_from_the_same_weights(tmp_path):
+    # Preparing draws random numbers.
+    starts = []
+    for seed in (1, 1, 2):
+        asked = command_line.resolve(
+            mnist, config(seed=seed, dataset="digits", data_dir=str(tmp_path))
+        )
+        model = training.prepare_run(mnist, asked, devices.set_up(asked)).model
+        starts.append(model.trainable_weights[0].numpy())
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert (starts[0] != starts[2]).any()
 
 
 def test_a_batch_that_leaves_a_replica_without_images_is_refused():

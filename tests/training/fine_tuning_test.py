@@ -58,6 +58,7 @@ def test_weights_are_taken_frozen_and_slowed(train, digits_run, capsys):
         assert changed == name.startswith("logits/"), name
 
 
+@pytest.mark.slow
 def test_a_slow_backbone_moves_by_its_fraction(train, digits_run):
     """After one step of SGD, the change of each variable is proportional to its learning rate."""
     flags = ("--initial_weights", digits_run, "--steps_per_epoch", 1, "--learning_rate", 0.01)

@@ -186,6 +186,7 @@ def shown_by_hparams(folder):
     return [plugin_data_pb2.HParamsPluginData.FromString(content) for content in contents]
 
 
+@pytest.mark.slow
 def test_a_stopped_search_resumes_and_keeps_the_best(flags, here, capsys):
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2, "--seed", 3]
     command += ["--executions_per_trial", 2, "--parallel_trials", 2, "--run_dir", "my run"]
