@@ -15,8 +15,8 @@ class PatchWhitening(keras.layers.Layer):
 
     The filters are the eigenvectors of the covariance of the patches, each divided by the square
     root of its eigenvalue, and their negatives. The outputs have mean 0 and variance 1 on the
-    images that the layer was fitted to, until training changes the bias. Always computes in
-    float32.
+    images that the layer was fitted to. The bias, which is trained, starts at 0. Always computes
+    in float32.
 
     Args:
         size: Height and width of the patches, positive.
@@ -50,23 +50,26 @@ class PatchWhitening(keras.layers.Layer):
         self.kernel = self.add_weight(
             shape=(*patch, filters), initializer="zeros", trainable=False, name="kernel"
         )
+        self.offset = self.add_weight(
+            shape=(filters,), initializer="zeros", trainable=False, name="offset"
+        )
         self.bias = self.add_weight(shape=(filters,), initializer="zeros", name="bias")
 
     def adapt(self, images: np.ndarray) -> None:
-        """Fits the filters and the bias to images.
+        """Fits the filters, and the offset that makes the means of their outputs 0, to images.
 
         Args:
             images: (images, height, width, channels), numbers.
         """
         if not self.weights:
             self.build(images.shape)
-        kernel, bias = _fitted(images, self.size)
+        kernel, offset = _fitted(images, self.size)
         self.kernel.assign(kernel)
-        self.bias.assign(bias)
+        self.offset.assign(offset)
 
     def call(self, images):
         x = keras.ops.cast(images, self.compute_dtype)
-        return keras.ops.conv(x, self.kernel, padding="valid") + self.bias
+        return keras.ops.conv(x, self.kernel, padding="valid") + (self.offset + self.bias)
 
     def compute_output_shape(self, input_shape):
         batch, *sides, channels = input_shape
@@ -83,7 +86,7 @@ class PatchWhitening(keras.layers.Layer):
 
 
 def _fitted(images: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel and the bias."""
+    """The kernel and the offset."""
     _, height, width, channels = images.shape
     features = size * size * channels
     count, total, products = 0, np.zeros(features), np.zeros((features, features))

@@ -48,7 +48,8 @@ def test_parameters_and_arithmetic_are_those_of_the_table(
     assert sum(weights for _, weights in table.values()) + biases == parameters
     assert sum(places * weights for places, weights in table.values()) == arithmetic
     model = models.fast_cifar(kernel_initializer="zeros", **arguments)
-    statistics = 2 * (biases - 24)  # a mean and a variance for each bias of batch normalisation
+    # The offset of the whitening; a mean and a variance for each bias of batch normalisation.
+    statistics = 24 + 2 * (biases - 24)
     assert model.count_params() == parameters + statistics
     assert models.multiply_accumulates(model) == arithmetic
     assert models.pflop(model, 18 * 50_000) == pytest.approx(6 * arithmetic * 18 * 50_000 / 1e15)
@@ -62,7 +63,7 @@ def small(**arguments):
     model.get_layer("patch_whitening").adapt(images)
     rng = np.random.default_rng(1)
     for weight in model.weights:  # so that nothing stays 0 or 1
-        if weight.name in ("beta", "moving_mean"):
+        if weight.name in ("beta", "bias", "moving_mean"):
             weight.assign(rng.normal(0, 0.3, weight.shape))
         if weight.name == "moving_variance":
             weight.assign(rng.uniform(0.5, 2, weight.shape))
@@ -91,11 +92,9 @@ def in_torch(model, images, gain, activation, training):
         )
 
     x = torch.tensor(images.astype("float64")).permute(0, 3, 1, 2)
-    x = (
-        convolution(x, "patch_whitening", 0)
-        + tensor(model.get_layer("patch_whitening").bias)[:, None, None]
-    )
-    x = activation(gain * x)
+    stem = model.get_layer("patch_whitening")
+    shift = tensor(stem.offset) + tensor(stem.bias)
+    x = activation(gain * (convolution(x, stem.name, 0) + shift[:, None, None]))
     for first in (1, 4, 7):
         x = functional.max_pool2d(convolution(x, f"conv_{first}", 1), 2)
         x = activation(gain * normalized(x, first))

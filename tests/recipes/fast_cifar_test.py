@@ -115,9 +115,11 @@ def test_training_is_that_of_pytorch():
     weights = {
         k: torch.tensor(v.astype("float64"), requires_grad=True) for k, v in variables.items()
     }
-    stem = torch.tensor(
-        keras.ops.convert_to_numpy(model.get_layer("patch_whitening").kernel)
-    ).double()
+    stem = model.get_layer("patch_whitening")
+    filters, offset = (
+        torch.tensor(keras.ops.convert_to_numpy(weight)).double()
+        for weight in (stem.kernel, stem.offset)
+    )
     groups = [
         {
             "params": [w],
@@ -129,8 +131,9 @@ def test_training_is_that_of_pytorch():
     optimizer = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
 
     def network(x):
-        x = functional.conv2d(x, stem.permute(3, 2, 0, 1))
-        x = functional.elu(2 * (x + weights["patch_whitening/bias"][:, None, None]))
+        x = functional.conv2d(x, filters.permute(3, 2, 0, 1))
+        x = x + (offset + weights["patch_whitening/bias"])[:, None, None]
+        x = functional.elu(2 * x)
         for number in range(1, 7):
             kernel = weights[f"conv_{number}/kernel"].permute(3, 2, 0, 1)
             x = functional.conv2d(x, kernel, padding=1)
