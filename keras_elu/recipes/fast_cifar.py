@@ -40,7 +40,7 @@ DEFAULTS = {
     },
     "digits": {
         "batch_size": 50,
-        "learning_rate": 0.1,
+        "learning_rate": 0.5,
         "epochs": 8,
         "widths": "16,32,64",
         "convolutions": 2,
