@@ -89,9 +89,9 @@ def measure(folder, rounds):
     paths = predict.find_pictures([folder / "source" / "val"])
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), "uint8"))
     call = tf.function(lambda: model(pixels, training=False), autograph=False)
+    dataset = data.load("photographs", data_dir=folder / "data")
 
     def pipeline():
-        dataset = data.load("photographs", data_dir=folder / "data")
         batches = dataset.evaluation("validation", BATCH, image_size=SIZE, preprocess="none")
         return sum(len(images) for images, _ in batches)
 
