@@ -3,6 +3,18 @@
 import keras
 
 
+def pytorch_default() -> keras.initializers.Initializer:
+    """Returns what PyTorch starts its kernels with: uniform, with a variance of 1 / (3 fan-in).
+
+    Example:
+
+    >>> kernel = pytorch_default()((300, 200))  # between -1 / 300**0.5 and 1 / 300**0.5
+    >>> round(float(abs(kernel.numpy()).max()), 3)
+    0.058
+    """
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
 @keras.saving.register_keras_serializable("keras_elu")
 class Dirac(keras.initializers.Initializer):
     """Filters of a convolution that copy its input channels, as many as there are.
@@ -11,8 +23,8 @@ class Dirac(keras.initializers.Initializer):
     channels come from another initializer.
 
     Args:
-        rest: The initializer of the other filters, for a kernel of this shape. None: that of
-            PyTorch's convolutions, uniform with a variance of 1 / (3 fan-in).
+        rest: The initializer of the other filters, for a kernel of this shape. None:
+            `pytorch_default()`.
 
     Input and output shape:
         A shape `(..., input channels, filters)`; a kernel.
@@ -28,9 +40,7 @@ class Dirac(keras.initializers.Initializer):
     """
 
     def __init__(self, rest: keras.initializers.Initializer | str | None = None):
-        if rest is None:
-            rest = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-        self.rest = keras.initializers.get(rest)
+        self.rest = pytorch_default() if rest is None else keras.initializers.get(rest)
 
     def __call__(self, shape, dtype=None):
         *sizes, channels, filters = shape

@@ -45,18 +45,16 @@ if keras.backend.backend() == "tensorflow":
 
 # Fixtures that train: their tests run in one process, which trains once.
 SHARED = {"digits_run", "mnist_run", "elsewhere"}
-
-needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TensorFlow only"
-)
-
-
 # They start many processes, or take long: nothing else should have to wait for them at the end.
 FIRST = (
     "tests/layers/backends_test.py",
     "tests/models/backends_test.py",
     "tests/trainers",
     "tests/tuning",
+)
+
+needs_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow only"
 )
 
 

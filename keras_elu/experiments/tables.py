@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_elu import models
+from keras_elu import initializers, models
 from keras_elu.experiments import measures
 from keras_elu.experiments.experiment import Arm, Experiment, Ordering, Panel
 from keras_elu.models import units
@@ -55,7 +55,6 @@ _TRICKS = {
     "elu_no_shift": {"shift": 0},
     "elu_no_decay": {"weight_decay": 0.0},
 }
-_RANDOM = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -254,7 +253,8 @@ EXPERIMENTS = {
                 **{name: Arm({"activation": _ELU, **flags}) for name, flags in _TRICKS.items()},
                 "elu_no_whitening": Arm({"activation": _ELU}, _fast_cifar(whiten=False)),
                 "elu_random_start": Arm(
-                    {"activation": _ELU}, _fast_cifar(kernel_initializer=_RANDOM)
+                    {"activation": _ELU},
+                    _fast_cifar(kernel_initializer=initializers.pytorch_default()),
                 ),
             },
             seeds=range(3),

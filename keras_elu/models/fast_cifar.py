@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_elu.initializers import Dirac
+from keras_elu.initializers import Dirac, pytorch_default
 from keras_elu.models import units
 from keras_elu.models.patches import PatchWhitening
 
@@ -108,7 +108,7 @@ def fast_cifar(
         x,
         classes,
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
+        kernel_initializer=pytorch_default(),
         name="logits",
         dtype=dtype,
     )

@@ -171,7 +171,7 @@ def _labels(
     labels = archives.lines("labels.txt") if is_imagenet else tuple(sorted(found[first]))
     known = f"those of {origins[first]}"
     if is_imagenet:
-        known = f"the 1,000 of {name}, as {labels[0]}, unless another set is named with --name"
+        known = f"the 1,000 of {name}, such as {labels[0]}; for another data set, use --name"
     for split, classes in found.items():
         for label in classes:
             if not label.isprintable() or label != label.strip():

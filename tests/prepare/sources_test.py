@@ -286,6 +286,12 @@ def test_a_class_that_only_validation_has_is_refused_by_name(tmp_path):
         sources.find(tmp_path, "my_set")
 
 
+def test_a_folder_that_is_not_imagenet_is_told_of_the_flag(tmp_path):
+    make(tmp_path, [*TRAIN, "val/a/1.jpg"])
+    with pytest.raises(ValueError, match=r"a in .*train is not a known class: .* use --name\."):
+        sources.find(tmp_path, "imagenet2012")
+
+
 def test_names_in_both_forms_of_unicode_are_one_class(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     assert composed != decomposed
