@@ -9,6 +9,14 @@ from keras_elu.export.parity import Parity
 from keras_elu.training import saved
 
 _MOST_CLASSES = 20
+# The data sets whose names in TFDS are not those that people know.
+_DATASETS = {
+    "digits": "the handwritten digits of scikit-learn",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "imagenet2012": "ImageNet (ILSVRC 2012)",
+}
 _KINDS = {"savedmodel": "TensorFlow SavedModel", "litert": "LiteRT", "onnx": "ONNX"}
 
 
@@ -37,12 +45,16 @@ def write(
         if model.crop is None
         else f"the central square with {model.crop:g} of the shorter side, resized"
     )
+    dataset = _DATASETS.get(config.get("dataset"), config.get("dataset"))
     kind = _KINDS[to] + (", quantized to 8-bit integers" if parity.int8 else "")
+    images = (
+        f"images = np.zeros((1, {height}, {width}, {channels}), np.float32)  # yours: from 0 to 255"
+    )
     lines = [
-        f"# {model.name} on {config.get('dataset')}",
+        f"# {model.name} on {dataset}",
         "",
-        f"An image classifier for {len(model.class_names)} classes, trained by the Python package "
-        f"keras_elu and exported as {kind}.",
+        f"An image classifier for {len(model.class_names)} classes, trained on {dataset} by the "
+        f"Python package keras_elu and exported as {kind}.",
         "",
         "## Use",
         "",
@@ -51,8 +63,9 @@ def write(
         "Output: logits, one for each class.",
         "",
         "```python",
-        FORMATS[to].call.format(path=out.name),
-        "classes = logits.argmax(-1)" if to != "savedmodel" else "classes = tf.argmax(logits, -1)",
+        "import numpy as np",
+        FORMATS[to].call.format(path=out.name, images=images),
+        "classes = logits.argmax(-1)",
         "```",
         "",
         f"Classes, in the order of the logits: {_listed(model.class_names)}.",
@@ -63,7 +76,7 @@ def write(
         "",
         "## Accuracy",
         "",
-        *_accuracy(config, result, source),
+        *_accuracy(dataset, result, source),
         f"Compared with the Keras model on {parity.images:,} test images, the exported file makes "
         f"{parity.equal:.2%} equal decisions; the largest difference is {parity.difference:.2g}, "
         f"of logits up to {parity.scale:.3g}.",
@@ -99,7 +112,7 @@ def _training(model, config, environment, result, source) -> dict[str, Any]:
     }
 
 
-def _accuracy(config, result, source) -> list[str]:
+def _accuracy(dataset, result, source) -> list[str]:
     of = None
     if source.name == "model.keras":
         of = result
@@ -108,7 +121,7 @@ def _accuracy(config, result, source) -> list[str]:
     if not of or not of.get("test"):
         return []
     metrics = ", ".join(f"{name} {_number(name, v)}" for name, v in of["test"].items())
-    return [f"On the test images of {config.get('dataset')}, the Keras model has {metrics}.", ""]
+    return [f"On the test images of {dataset}, the Keras model has {metrics}.", ""]
 
 
 def _number(name: str, value: float) -> str:

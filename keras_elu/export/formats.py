@@ -28,7 +28,8 @@ class Format:
         load: Returns the function from pixels to logits that the format's runtime computes.
         requires: Modules that it needs, besides those that the package requires.
         quantizes: Whether there is a variant with 8-bit integers.
-        call: How to call the file from Python, as text for people.
+        call: Python code that computes `logits`, an array; `{images}` stands for the line that
+            defines `images`, and `{path}` for the file.
     """
 
     suffix: str
@@ -157,7 +158,11 @@ FORMATS = {
         load=_load_savedmodel,
         requires=(),
         quantizes=False,
-        call="loaded = tf.saved_model.load({path!r})\nlogits = loaded.serve(pixels)",
+        call=(
+            "import tensorflow as tf\n\n{images}\n"
+            "model = tf.saved_model.load({path!r})\n"
+            "logits = model.serve(images).numpy()"
+        ),
     ),
     "litert": Format(
         suffix=".tflite",
@@ -166,13 +171,15 @@ FORMATS = {
         requires=("ai_edge_litert",),
         quantizes=True,
         call=(
-            "interpreter = ai_edge_litert.interpreter.Interpreter({path!r})\n"
-            "interpreter.resize_tensor_input(interpreter.get_input_details()[0]['index'], "
-            "pixels.shape)\n"
-            "interpreter.allocate_tensors()\n"
-            "interpreter.set_tensor(interpreter.get_input_details()[0]['index'], pixels)\n"
-            "interpreter.invoke()\n"
-            "logits = interpreter.get_tensor(interpreter.get_output_details()[0]['index'])"
+            "from ai_edge_litert.interpreter import Interpreter\n\n{images}\n"
+            "model = Interpreter({path!r})\n"
+            'entry = model.get_input_details()[0]["index"]\n'
+            'result = model.get_output_details()[0]["index"]\n'
+            "model.resize_tensor_input(entry, images.shape)\n"
+            "model.allocate_tensors()\n"
+            "model.set_tensor(entry, images)\n"
+            "model.invoke()\n"
+            "logits = model.get_tensor(result)"
         ),
     ),
     "onnx": Format(
@@ -182,8 +189,9 @@ FORMATS = {
         requires=("onnx", "onnxruntime", "tf2onnx"),
         quantizes=True,
         call=(
-            "session = onnxruntime.InferenceSession({path!r})\n"
-            "(logits,) = session.run(None, {{session.get_inputs()[0].name: pixels}})"
+            "import onnxruntime\n\n{images}\n"
+            "model = onnxruntime.InferenceSession({path!r})\n"
+            "(logits,) = model.run(None, {{model.get_inputs()[0].name: images}})"
         ),
     ),
 }

@@ -91,7 +91,7 @@ def analyse(
         )
     if observed.assigns_unseen:
         raise ValueError(
-            "A layer assigns a tf.Variable, which Keras does not track: create the variable with "
+            "The step assigns a tf.Variable that Keras does not track: let a layer create it with "
             f"self.add_weight, or {origin.ON_ONE}."
         )
     for layer in keras_internals.layers(model):

@@ -340,6 +340,19 @@ def test_a_copy_keeps_micro_batches(way, tmp_path):
     assert copied.get_compile_config().micro_batches == 2
 
 
+def test_a_clone_of_a_list_of_layers_becomes_distributed_again():
+    model, _, _ = trained("sequential")
+    cloned = keras.models.clone_model(model)
+    assert type(cloned) is keras.Sequential  # as of every subclass of it
+    again = DistributedModel(cloned.inputs, cloned.outputs)
+    again.set_weights(model.get_weights())
+    again.compile("sgd", "mse", micro_batches=2, jit_compile=False)
+    assert isinstance(again, DistributedModel)
+    assert again.evaluate(X, Y, verbose=0) == pytest.approx(
+        np.mean((outputs(model, "sequential") - Y) ** 2), 1e-4
+    )
+
+
 @pytest.mark.slow
 def test_a_model_of_two_replicas_is_saved_in_every_way(tmp_path):
     keras.utils.set_random_seed(1)

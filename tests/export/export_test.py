@@ -75,6 +75,7 @@ def test_an_export_gives_the_logits_of_keras_and_has_a_true_card(to, int8, here,
     card = (out / "README.md" if to == "savedmodel" else out.with_suffix(".md")).read_text()
     result = json.loads((here / "run" / "result.json").read_text())
     assert f"accuracy {result['test']['accuracy']:.2%}" in card
+    assert card.count("the handwritten digits of scikit-learn") == 3
     assert "Classes, in the order of the logits: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in card
     assert "shape (batch, 8, 8, 1), grey" in card
     assert ("8-bit integers" in card) == int8
@@ -97,14 +98,25 @@ def test_a_network_for_images_of_any_size_is_exported_as_such(to, tmp_path):
         np.testing.assert_allclose(run(pixels), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_code_of_a_card_runs(here, capfd):
-    assert said("run", "digits", "--to", "savedmodel", capfd=capfd)[0] == 0
-    code = (here / "digits" / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    import tensorflow as tf
-
-    names = {"tf": tf, "pixels": np.zeros((2, 8, 8, 1), "float32")}
-    exec(code, names)
-    assert names["classes"].shape == (2,)
+@pytest.mark.parametrize(
+    "to",
+    [
+        "savedmodel",
+        pytest.param("litert", marks=pytest.mark.slow),
+        pytest.param("onnx", marks=pytest.mark.slow),
+    ],
+)
+def test_the_code_of_a_card_runs_as_it_stands(to, here, capfd):
+    out = here / f"digits{SUFFIX[to]}"
+    assert said("run", out, "--to", to, capfd=capfd)[0] == 0
+    card = (out / "README.md" if to == "savedmodel" else out.with_suffix(".md")).read_text()
+    names = {}
+    exec(card.split("```python\n")[1].split("```")[0], names)
+    assert names["images"].shape == (1, 8, 8, 1)
+    assert isinstance(names["logits"], np.ndarray)
+    expected = keras.saving.load_model("run/model.keras")(names["images"], training=False)
+    np.testing.assert_allclose(names["logits"], expected, rtol=1e-4, atol=1e-4)
+    assert names["classes"] == np.argmax(expected, -1)
 
 
 def test_a_file_beyond_the_tolerance_is_not_written(here, capfd, monkeypatch):
