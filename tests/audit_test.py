@@ -161,7 +161,7 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize(("variable", "line"), cases(COPIES, "a weight", "a seed"))
+@pytest.mark.parametrize(("variable", "line"), cases(COPIES, "a weight"))
 def test_a_replica_whose_variable_differs_is_found(variable, line):
     def after(model, history):
         copy = MIRRORED.experimental_local_results(variable(model).value)[1]

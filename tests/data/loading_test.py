@@ -23,7 +23,7 @@ from keras_elu import data
 from keras_elu.data import cifar, crops, decoding, fetching, loading
 
 REAL = os.environ.get("KERAS_ELU_DATA")
-real_data = pytest.mark.skipif(REAL is None, reason="KERAS_ELU_DATA is not set")
+real_data = pytest.mark.skipif(not REAL, reason="KERAS_ELU_DATA is not set")
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,13 @@ W = RANDOM.uniform(0, 2, 35).astype("float32")
 WHOLE = 32  # rows in whole batches
 SLOW = pytest.mark.slow
 HARD = {"jit_compile": True, "micro_batches": 2, "steps_per_execution": 3}
+PIECES = pytest.mark.parametrize(
+    "compiling",
+    [
+        pytest.param(HARD | {"jit_compile": False}, id="pieces"),
+        pytest.param(HARD, id="hard", marks=SLOW),
+    ],
+)
 
 
 def one_replica():
@@ -121,7 +128,7 @@ OPTIMIZERS = {
     "schedule": lambda: optimizers.SGD(schedules.Cosine(0.1, 10, warmup_steps=3), momentum=0.9),
 }
 QUICK = (
-    *("adam", "clipnorm", "global_clipnorm", "clipvalue", "schedule"),
+    *("adam", "clipnorm", "global_clipnorm", "schedule"),
     "moving average written back",
 )
 
@@ -214,9 +221,10 @@ def test_stock_keras_weighs_the_last_batch_by_replicas():
     assert differ(trained(two_replicas(), keras.Model), expected)
 
 
-def test_a_loss_of_the_models_own_is_taken_as_a_mean():
+@PIECES
+def test_a_loss_of_the_models_own_is_taken_as_a_mean(compiling):
     expected = trained(one_replica(), PenalisedModel)
-    assert_same(trained(two_replicas(), PenalisedDistributedModel, **HARD), expected)
+    assert_same(trained(two_replicas(), PenalisedDistributedModel, **compiling), expected)
 
 
 TWO = {
@@ -227,10 +235,11 @@ TWO = {
 }
 
 
-def test_two_outputs():
+@PIECES
+def test_two_outputs(compiling):
     """In the losses of single outputs, stock Keras ignores the sizes of batches."""
     expected = trained(one_replica(), keras.Model, **TWO)
-    got = trained(two_replicas(), **TWO, **HARD)
+    got = trained(two_replicas(), **TWO, **compiling)
     wrong = {"a_loss", "b_loss"}
     for part in ("logs", "evaluation"):
         for name in expected[part].keys() - wrong:
@@ -241,7 +250,8 @@ def test_two_outputs():
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
-def test_several_inputs():
+@PIECES
+def test_several_inputs(compiling):
     def network(inputs):
         return dense(layers.Concatenate()([inputs["p"], inputs["q"]]))
 
@@ -251,7 +261,7 @@ def test_several_inputs():
         "data": ({"p": X[:, :3], "q": X[:, 3:]}, Y),
     }
     expected = trained(one_replica(), keras.Model, **setting)
-    assert_same(trained(two_replicas(), **setting, **HARD), expected)
+    assert_same(trained(two_replicas(), **setting, **compiling), expected)
 
 
 # Batch normalisation and dropout: every piece of a batch has its own statistics and its own mask.
@@ -578,9 +588,7 @@ class Memory(keras.layers.Layer):
         return shape
 
 
-@pytest.mark.parametrize(
-    "strategy", [pytest.param(one_replica, marks=pytest.mark.slow), two_replicas]
-)
+@pytest.mark.parametrize("strategy", slow_but([one_replica, two_replicas], two_replicas))
 def test_micro_batches_are_halved_until_the_step_fits(strategy, capsys):
     replicas = strategy().num_replicas_in_sync
     made = make(strategy(), network=lambda x: dense(Memory()(x)), micro_batches="auto")

@@ -143,7 +143,14 @@ def test_litert_from_a_concrete_function_keeps_small_numbers(name):
 
 @pytest.mark.tensorflow
 @needs_litert
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_bfloat16",
+        pytest.param("mixed_float16", marks=pytest.mark.slow),
+        pytest.param("float64", marks=pytest.mark.slow),
+    ],
+)
 def test_models_of_every_precision_convert(policy, images, tmp_path):
     import tensorflow as tf
 
@@ -164,7 +171,10 @@ def test_models_of_every_precision_convert(policy, images, tmp_path):
 
 @pytest.mark.tensorflow
 @needs_litert
-@pytest.mark.parametrize("alpha", [0.5, 1.0, 1.6733])
+@pytest.mark.parametrize(
+    "alpha",
+    [0.5, pytest.param(1.0, marks=pytest.mark.slow), pytest.param(1.6733, marks=pytest.mark.slow)],
+)
 def test_int8_quantization_costs_no_more_than_with_keras_own_layer(alpha, tmp_path):
     import tensorflow as tf
 

@@ -144,7 +144,7 @@ def forgotten():
     gc.collect()
 
 
-QUICK = ("MobileNet", "MobileNetV2", "ResNet50V2")
+QUICK = ("MobileNetV2", "ResNet50V2")
 WITH_RELU = [
     "DenseNet121", "DenseNet169", "DenseNet201", "InceptionResNetV2", "InceptionV3", "MobileNet",
     "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small", "NASNetLarge", "NASNetMobile",
@@ -294,7 +294,13 @@ def test_a_compiled_model_stays_compiled(kind):
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("strategy", ["default", "mirrored"])
-@pytest.mark.parametrize("kind", ["functional", "sequential", "subclass", "stock"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("functional", "subclass"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sequential", "stock")),
+    ],
+)
 def test_a_compiled_model_stays_compiled_on_its_replicas(kind, strategy):
     from keras_elu import training
 

@@ -82,7 +82,9 @@ class Losses(keras.callbacks.Callback):
     ("strategy", "compiling"),
     [
         ("default", {"steps_per_execution": 1, "jit_compile": False}),
-        ("default", {"steps_per_execution": 3, "jit_compile": True}),
+        pytest.param(
+            *("default", {"steps_per_execution": 3, "jit_compile": True}), marks=pytest.mark.slow
+        ),
         ("mirrored", {"steps_per_execution": 4, "micro_batches": 2, "jit_compile": False}),
         pytest.param(
             *("mirrored", {"steps_per_execution": 4, "micro_batches": 2, "jit_compile": True}),

@@ -127,7 +127,9 @@ def test_a_run_stopped_often_goes_on_equal_in_every_bit(
     assert_equal(attempt(tmp_path, **making), undisturbed(strategy, steps_per_execution))
 
 
-@pytest.mark.parametrize("times", [2, 5, 7, 8, 14])
+@pytest.mark.parametrize(
+    "times", [2, 8, *(pytest.param(times, marks=pytest.mark.slow) for times in (5, 7, 14))]
+)
 def test_a_run_stopped_once_goes_on_from_there(times, tmp_path):
     with pytest.raises(Stopped):
         attempt(tmp_path, After(times))
