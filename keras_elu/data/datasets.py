@@ -244,7 +244,8 @@ class Dataset(abc.ABC):
 
         def of_worker(number, workers):
             options = tf.data.Options()
-            options.autotune.enabled = True
+            # At the end of a pass, TensorFlow 2.21 may wait for the tuning as long as the pass took.
+            options.autotune.enabled = False
             # Each map that TensorFlow makes parallel by itself reads ahead, too.
             options.experimental_optimization.map_parallelization = False
             # Where batches are not made by worker, each takes its part of every batch.

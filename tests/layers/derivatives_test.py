@@ -47,7 +47,7 @@ def gradient_tensorflow(function, x):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_forward_accumulators_are_exact_eagerly_in_functions_and_over_them(
     layer_and_slopes, jit_compile
 ):
