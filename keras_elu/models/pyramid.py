@@ -66,4 +66,5 @@ class SpatialPyramidPooling2D(keras.layers.Layer):
 
 
 def _edges(side, level):
-    return [(i * side // level, -(-(i + 1) * side // level)) for i in range(level)]
+    # Not -(-x // level) for rounding up: ONNX rounds negative quotients towards 0.
+    return [(i * side // level, ((i + 1) * side + level - 1) // level) for i in range(level)]
