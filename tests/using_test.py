@@ -13,17 +13,18 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "using.md"
+ELSEWHERE = {"imagenet", "FOLDER", "benchmarks/steps.py"}
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 
 def steps():
-    """The arguments of Python in every step of the page, but for weights and data from elsewhere."""
+    """The arguments of Python in every step that needs no weights or data from elsewhere."""
     for language, block in re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(), re.S | re.M):
         if language == "python":
             yield ["-c", block]
         else:
             lines = map(shlex.split, block.splitlines())
-            yield from (words[1:] for words in lines if not {"imagenet", "FOLDER"} & set(words))
+            yield from (words[1:] for words in lines if not ELSEWHERE & set(words))
 
 
 @pytest.fixture(scope="module")

@@ -244,7 +244,7 @@ class Dataset(abc.ABC):
 
         def of_worker(number, workers):
             options = tf.data.Options()
-            # At the end of a pass, TensorFlow 2.21 may wait for the tuning as long as the pass took.
+            # In TensorFlow 2.21, its thread can hold up the end of a pass for as long as it took.
             options.autotune.enabled = False
             # Each map that TensorFlow makes parallel by itself reads ahead, too.
             options.experimental_optimization.map_parallelization = False
