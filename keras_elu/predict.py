@@ -147,7 +147,7 @@ def predict(
         input_signature=[tf.TensorSpec([size, *read.shape], tf.uint8)],
         autograph=False,
     )
-    batches = streamed.in_order(len(paths), size, load, read.shape).prefetch(datasets.READ_AHEAD)
+    batches = datasets.read_ahead(streamed.in_order(len(paths), size, load, read.shape))
     for first, (pixels, _, _) in zip(range(0, len(paths), size), batches, strict=True):
         numbers = range(first, min(first + size, len(paths)))
         rows = probabilities(pixels).numpy()[: len(numbers)]

@@ -243,15 +243,7 @@ class Dataset(abc.ABC):
         """Returns the pipeline that `make((0, 1))` begins; a `ByWorker` if the data set divides."""
 
         def of_worker(number, workers):
-            options = tf.data.Options()
-            # In TensorFlow 2.21, its thread can hold up the end of a pass for as long as it took.
-            options.autotune.enabled = False
-            # Each map that TensorFlow makes parallel by itself reads ahead, too.
-            options.experimental_optimization.map_parallelization = False
-            # Where batches are not made by worker, each takes its part of every batch.
-            policy = tf.data.experimental.AutoShardPolicy.DATA
-            options.experimental_distribute.auto_shard_policy = policy
-            return make((number, workers)).prefetch(READ_AHEAD).with_options(options)
+            return read_ahead(make((number, workers)))
 
         pipeline = of_worker(0, 1)
         return ByWorker(pipeline, of_worker) if self.divides else pipeline
@@ -322,6 +314,18 @@ def _mixed(batches, mixing: Mixing, options: TrainingOptions, own: slice) -> tf.
 
     plans = tf.data.Dataset.counter(options.start_step).map(planned)
     return tf.data.Dataset.zip(batches, plans).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def read_ahead(pipeline: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the pipeline with its last step: batches are made while the model computes."""
+    options = tf.data.Options()
+    # In TensorFlow 2.21, its thread can hold up the end of a pass for as long as it took.
+    options.autotune.enabled = False
+    # Each map that TensorFlow makes parallel by itself reads ahead, too.
+    options.experimental_optimization.map_parallelization = False
+    # Where batches are not made by worker, each takes its part of every batch.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return pipeline.prefetch(READ_AHEAD).with_options(options)
 
 
 def shuffled(count: int | tf.Tensor, seed) -> tf.Tensor:
