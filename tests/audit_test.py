@@ -347,6 +347,25 @@ def test_a_check_fails_if_the_difference_is_not_a_number():
     assert (check.ok, check.finding) == (False, "largest difference nan of loss, rounding: 1.0e+00")
 
 
+@keras.saving.register_keras_serializable("audit_test")
+class Rounded(keras.layers.Layer):
+    """Rounds to multiples of 2**-14, so that among many numbers some are near a tie."""
+
+    def call(self, x):
+        return x + keras.ops.stop_gradient(keras.ops.round(x * 2**14) / 2**14 - x)
+
+
+def rounded():
+    return [Rounded(), keras.layers.Activation("elu")]
+
+
+def test_what_the_last_bits_of_the_weights_decide_is_rounding(monkeypatch):
+    found = checks(layers=rounded)
+    assert failed(found) == [], audit.table(found)
+    monkeypatch.setattr(audit, "_NUDGED", 0)
+    assert AFTERWARDS + WHOLE in failed(checks(layers=rounded))
+
+
 LOSSES = {"from the first step on": 1e39, "some steps later": 1e4}
 
 
