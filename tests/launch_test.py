@@ -274,7 +274,8 @@ def save(number, frame):
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, save)
 (here / f"ready-{index}").touch()
-time.sleep(1000)
+while True:  # a signal just before a long sleep would wait for its end
+    time.sleep(0.05)
 """
 
 

@@ -118,7 +118,8 @@ STOPPED = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(CODE))
 pathlib.Path("history.csv").touch()
-time.sleep(60)
+while True:  # a signal just before a long sleep would wait for its end
+    time.sleep(0.05)
 """
 
 
