@@ -38,12 +38,12 @@ _ONE = "one replica: nothing to compare"
 _UNITS = 16
 
 # Near a tie, as at the corner of a ReLU or between two entries of a maximum, rounding decides which
-# gradient counts. If a difference exceeds its tolerance, but is smaller than mathematical errors
-# are, one replica trains again from weights that differ in their last bits. Twice the difference
+# gradient counts. If a difference exceeds its tolerance, but is smaller than those of mathematical
+# errors, one replica trains again from weights that differ in their last bits. Twice the difference
 # that this makes is rounding, too.
 _NUDGED = 8  # trainings, at most
 _NUDGE = 4  # units, at most, by which they change the weights
-_NEAR_TIE = 2.0**-5
+_NEAR_TIE = 2.0**-5  # mathematical errors are greater
 
 
 @dataclasses.dataclass(frozen=True)
