@@ -8,6 +8,7 @@ KERAS_ELU_TEST_DEVICES selects them:
 """
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.update(
@@ -31,6 +32,10 @@ ON_GPUS_TOO = (
 NOT_ON_GPUS = ("test_stock_keras", "test_keras", "test_one_replica_is_stock_keras")
 
 if keras.backend.backend() == "tensorflow":
+    # PyTorch's optimizers import Triton, if it is there, and both Triton and TensorFlow contain
+    # LLVM: loaded by one process, they end it with a segmentation fault.
+    sys.modules["triton"] = None
+
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
