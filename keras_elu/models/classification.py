@@ -12,15 +12,13 @@ class Classifier(keras.Model):
     Trainers save classifiers as such. The attributes survive saving.
 
     Args:
-        inputs: The symbolic input, for pixels.
-        outputs: The symbolic output: logits.
-        name: Name of the model.
+        *args: `inputs`, for pixels, `outputs`, which are logits, and `name` of `keras.Model`.
         class_names: The name of each class, in the order of the logits. Empty: unknown.
         image_size: Height and width of the images that the model was evaluated on, in pixels.
             None: unknown.
         crop: Side of the square in the centre of a picture that is resized to the image, as a
             fraction of the shorter side. None: the whole picture is resized.
-        **kwargs: Those of `keras.Model`.
+        **kwargs: Further arguments of `keras.Model`.
 
     Example:
 
@@ -34,16 +32,13 @@ class Classifier(keras.Model):
 
     def __init__(
         self,
-        inputs,
-        outputs,
-        name: str | None = None,
-        *,
+        *args,  # the name by which Keras knows a functional model, also in 3.14.0
         class_names: Sequence[str] = (),
         image_size: Sequence[int] | None = None,
         crop: float | None = None,
         **kwargs,
     ):
-        super().__init__(inputs, outputs, name=name, **kwargs)
+        super().__init__(*args, **kwargs)
         self._class_names = tuple(map(str, class_names))
         self._image_size = None if image_size is None else tuple(map(int, image_size))
         self._crop = None if crop is None else float(crop)

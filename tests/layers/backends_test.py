@@ -8,9 +8,9 @@ import sys
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[1]
-NAMES = ("activations", "derivatives", "elu", "exactness", "export", "parametric")
+NAMES = ("activations", "derivatives", "elu", "exactness", "export", "keras_own", "parametric")
 FILES = [TESTS / "layers" / f"{name}_test.py" for name in NAMES]
-ELU = [TESTS / "layers" / "elu_test.py"]
+ELU = [TESTS / "layers" / f"{name}_test.py" for name in ("elu", "keras_own")]
 DIAGNOSTICS = [
     TESTS / "diagnostics" / f"{name}_test.py" for name in ("fisher", "saturation", "units")
 ]

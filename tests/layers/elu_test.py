@@ -1,21 +1,12 @@
-"""ELU as a Keras layer: in models, in files, under strategies, and against Keras's own tests."""
+"""ELU as a Keras layer: in models, in files, and under strategies."""
 
 import keras
 import numpy as np
 import pytest
-from keras.src.layers.activations import elu_test as keras_elu_test
 
 from keras_elu import layers, schedules
 
 BACKEND = keras.backend.backend()
-
-
-class TestWithKerasOwnTests(keras_elu_test.ELUTest):
-    """The tests that Keras ships for its own layer, with ours in its place."""
-
-    @pytest.fixture(autouse=True)
-    def _ours(self, monkeypatch):
-        monkeypatch.setattr(keras_elu_test.elu, "ELU", layers.ELU)
 
 
 def network(activation, jit_compile="auto", outputs=1):

@@ -122,7 +122,7 @@ def test_a_saved_model_is_as_exact_as_the_layer_and_has_its_gradients(name, tmp_
 @pytest.mark.tensorflow
 @needs_litert
 def test_litert(model, images, tmp_path):
-    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    model.export(str(tmp_path / "model.tflite"), format="litert", verbose=False)
     actual = litert_outputs((tmp_path / "model.tflite").read_bytes(), images)
     np.testing.assert_allclose(actual, model(images), rtol=1e-5, atol=1e-6)
 
@@ -165,7 +165,7 @@ def test_models_of_every_precision_convert(policy, images, tmp_path):
     np.testing.assert_allclose(
         tf.cast(loaded.serve(images), "float64"), tf.cast(model(images), "float64"), tolerance
     )
-    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    model.export(str(tmp_path / "model.tflite"), format="litert", verbose=False)
     assert (tmp_path / "model.tflite").stat().st_size > 1000
 
 

@@ -147,7 +147,7 @@ def test_weight_decay_is_on_kernels_alone_and_the_moving_statistics_move_fast():
     model, _ = small(weight_decay=0.002)
     decayed = [layer for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
     assert len(decayed) == 10
-    assert all(layer.kernel_regularizer.l2 == pytest.approx(0.001) for layer in decayed)
+    assert all(float(x.kernel_regularizer.l2) == pytest.approx(0.001) for x in decayed)
     assert len(model.losses) == 10
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert {(x.momentum, x.scale, x.beta_regularizer) for x in norms} == {(0.6, False, None)}
