@@ -15,12 +15,25 @@ def alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Returns the children of a process, in the order of their start; none if it has ended."""
+    """Returns the children of a process, in the order of their start; none if it has ended.
+
+    A child counts from when its own program runs. Until then, its parent waits for it: a signal
+    that stops such a child stops both.
+    """
     tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
     try:
-        return sorted(int(child) for task in tasks for child in task.read_text().split())
+        found = sorted(int(child) for task in tasks for child in task.read_text().split())
     except OSError:
         return []
+    own = _command(pid)
+    return [child for child in found if _command(child) != own]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""  # it has ended
 
 
 def wait_until(happened: Callable[[], bool], seconds: float = 60, every: float = 0.01) -> None:
