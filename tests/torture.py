@@ -37,6 +37,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import h5py
+import numpy as np
 import tensorflow as tf
 import tqdm
 from tensorboard.compat.proto import event_pb2
@@ -257,6 +258,10 @@ def contents(run: pathlib.Path) -> dict[str, Any]:
             found |= {f"{name}, {i} {k}": v for i, row in enumerate(rows) for k, v in row.items()}
         elif path.name == "result.json":
             found |= {f"{name}, {k}": v for k, v in json.loads(path.read_text()).items()}
+        elif path.suffix == ".npz":  # its name ends with a digest of its contents, times among them
+            step = path.stem.rpartition("-")[0]
+            with np.load(path) as arrays:
+                found |= {f"{step}, {k}": arrays[k].tobytes() for k in arrays if k != "state"}
         elif path.is_file():
             found[name] = "there"
     # Times differ between any two runs, and so do the checkpoint settings in the configuration.
