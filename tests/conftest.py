@@ -56,6 +56,7 @@ FIRST = (
     "tests/models/backends_test.py",
     "tests/trainers",
     "tests/tuning",
+    "tests/using_test.py",
 )
 
 needs_tensorflow = pytest.mark.skipif(

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "using.md"
 ELSEWHERE = {"imagenet", "FOLDER", "benchmarks/steps.py", "benchmarks/predict.py"}
-pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow, pytest.mark.xdist_group("using")]
 
 
 def steps():

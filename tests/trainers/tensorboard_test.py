@@ -19,6 +19,8 @@ LENGTH = ("--epochs", EPOCHS, "--steps_per_epoch", STEPS)
 FLAGS = ("--dataset", "digits", *LENGTH, "--activation", "parametric_elu", "--run_dir", "run")
 WATCHED = ("--histograms_every", 60, "--profile", "20:24", "--checkpoint_every", 7)
 
+pytestmark = pytest.mark.xdist_group("tensorboard")
+
 
 @pytest.fixture(scope="module")
 def runs(start, tmp_path_factory):
