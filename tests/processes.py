@@ -14,6 +14,14 @@ def alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+def command(pid: int) -> bytes:
+    """Returns the command line of a process; nothing if it has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def children(pid: int) -> list[int]:
     """Returns the children of a process, in the order of their start; none if it has ended.
 
@@ -25,15 +33,8 @@ def children(pid: int) -> list[int]:
         found = sorted(int(child) for task in tasks for child in task.read_text().split())
     except OSError:
         return []
-    own = _command(pid)
-    return [child for child in found if _command(child) != own]
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""  # it has ended
+    own = command(pid)
+    return [child for child in found if command(child) != own]
 
 
 def wait_until(happened: Callable[[], bool], seconds: float = 60, every: float = 0.01) -> None:

@@ -32,7 +32,7 @@ class Classifier(keras.Model):
 
     def __init__(
         self,
-        *args,  # the name by which Keras knows a functional model, also in 3.14.0
+        *args,  # without it, Keras 3.14.0 saves no layers
         class_names: Sequence[str] = (),
         image_size: Sequence[int] | None = None,
         crop: float | None = None,
