@@ -60,7 +60,7 @@ def by_number(origin: pathlib.Path, images: list[tuple[str, str, int, int]]) -> 
     labels = lines("validation_labels.txt")
     classes = {}
     for image in images:
-        numbered = _NUMBERED.fullmatch(image[0])
+        numbered = _NUMBERED.fullmatch(image[0].rpartition("/")[2])
         if not numbered or not 1 <= int(numbered[1]) <= len(labels):
             raise ValueError(
                 f"{origin} holds {image[0]}, whose label is not known: its name must be "

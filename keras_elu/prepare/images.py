@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from keras_elu.prepare import damage
 LONGEST = 65_500  # pixels of a side that libjpeg writes
 _FORMATS = ("WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _EXIF_WITHIN = 2**17  # bytes at the beginning of a file that is not a JPEG
-_WITH_EXIF = (b"\x89PNG", b"RIFF")  # formats that keep EXIF elsewhere; Pillow turns TIFFs itself
+# Formats that keep it elsewhere, as WebP and AVIF do. Pillow turns TIFFs itself.
+_ELSEWHERE = re.compile(rb"\x89PNG|RIFF|....ftypavi[fs]", re.DOTALL)
 _UPRIGHT = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -138,7 +140,7 @@ def decode(encoded: bytes) -> np.ndarray:
 def orientation(encoded: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none."""
     within = jpeg.header(encoded) if encoded.startswith(b"\xff\xd8\xff") else _EXIF_WITHIN
-    if encoded.find(b"Exif\0\0", 0, within) < 0 and not encoded.startswith(_WITH_EXIF):
+    if encoded.find(b"Exif\0\0", 0, within) < 0 and not _ELSEWHERE.match(encoded):
         return 1
     try:
         with warnings.catch_warnings(action="ignore"), PIL.Image.open(io.BytesIO(encoded)) as image:

@@ -1,10 +1,11 @@
 """Labels in a file next to the pictures: tiny-ImageNet's, Kaggle's, Roboflow's, and the like."""
 
+import collections
 import csv
 import pathlib
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
@@ -24,7 +25,7 @@ class Table(NamedTuple):
 
 
 def read(
-    folder: pathlib.Path, split_names: tuple[str, ...], pictures: Collection[str]
+    folders: Sequence[pathlib.Path], split_names: tuple[str, ...], pictures: Collection[str]
 ) -> Table | None:
     """Finds the file that labels the pictures of a folder.
 
@@ -33,26 +34,29 @@ def read(
     or a column of zeros and ones for each class. A picture with several classes has no label.
 
     Args:
-        folder: The folder of a split.
+        folders: The folder of a split and, if that belongs to the data set, the one around it.
         split_names: What people call the split.
-        pictures: File names without folders.
+        pictures: Paths of the pictures, as 1.jpg or folder/1.jpg.
 
     Returns:
         The labels; None if there is no such file.
     """
+    folder, *around = folders
     next_to_it = [
         path
-        for path in _tables(folder.parent)
+        for path in (path for parent in around for path in _tables(parent))
         if path.stem.casefold() == "labels" or any(n in path.stem.casefold() for n in split_names)
     ]
     for path in [*_tables(folder), *next_to_it]:
-        classes = _classes_of(path, _by_name(pictures))
+        classes = _classes_of(path, _finder(pictures, by_name=True))
         labels = {picture: next(iter(of)) for picture, of in classes.items() if len(of) == 1}
         if labels:
             unclear = {
                 picture: f"it has the classes {' and '.join(sorted(of))} in {path.name}"
+                if of
+                else f"{path.name} gives it no class"
                 for picture, of in classes.items()
-                if len(of) > 1
+                if len(of) != 1
             }
             return Table(path, labels, unclear)
     return None
@@ -72,7 +76,7 @@ def by_path(
         A file and the classes that it gives each picture it names, which may be none.
     """
     for path in (path for folder in folders for path in _tables(folder)):
-        if classes := _classes_of(path, _by_end_of_path(pictures, foreign)):
+        if classes := _classes_of(path, _finder(pictures, foreign)):
             yield path, classes
 
 
@@ -84,27 +88,24 @@ def _tables(folder: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _by_name(pictures: Collection[str]) -> Find:
-    """Finds a picture by the last part of a path."""
-    by_key = _keys(pictures)
-
-    def find(value: str) -> str | None:
-        value = _parts(value)[-1]
-        # Windows takes 1.jpg for 1.JPG, and so do tables that come from there.
-        return by_key.get(value) or by_key.get(_SUFFIX.sub("", value))
-
-    return find
-
-
-def _by_end_of_path(pictures: Collection[str], foreign: Collection[str]) -> Find:
-    """Finds a picture by a path that ends with its own, folder included."""
-    by_key = _keys(pictures)
+def _finder(
+    pictures: Collection[str], foreign: Collection[str] = (), by_name: bool = False
+) -> Find:
+    """Finds a picture by a path that ends with its own; or by its name, if no other has it."""
+    known = {}
+    if by_name:
+        names = [picture.rpartition("/")[2] for picture in pictures]
+        count = collections.Counter(names)
+        of_name = {n: p for n, p in zip(names, pictures, strict=True) if count[n] == 1}
+        known = _with_stems(of_name)
+    known |= _with_stems({picture: picture for picture in pictures})
 
     def find(value: str) -> str | None:
         parts = _parts(value)
-        for start in range(len(parts) - 1):
+        for start in range(len(parts)):
             end = "/".join(parts[start:])
-            found = by_key.get(end) or by_key.get(_SUFFIX.sub("", end))
+            # Windows takes 1.jpg for 1.JPG, and so do tables that come from there.
+            found = known.get(end) or known.get(_SUFFIX.sub("", end))
             if found:
                 return None if start and parts[start - 1].casefold() in foreign else found
         return None
@@ -112,8 +113,8 @@ def _by_end_of_path(pictures: Collection[str], foreign: Collection[str]) -> Find
     return find
 
 
-def _keys(pictures: Collection[str]) -> dict[str, str]:
-    by_key = {unicodedata.normalize("NFC", picture): picture for picture in pictures}
+def _with_stems(pictures: Mapping[str, str]) -> dict[str, str]:
+    by_key = {unicodedata.normalize("NFC", key): picture for key, picture in pictures.items()}
     return by_key | {k.rpartition(".")[0]: picture for k, picture in by_key.items() if "." in k}
 
 
@@ -133,16 +134,42 @@ def _classes_of(path: pathlib.Path, picture: Find) -> dict[str, set[str]]:
         return {}
     delimiter = next((d for d in "\t,; " if d in lines[0]), ",")
     rows = [row for row in csv.reader(lines, delimiter=delimiter) if len(row) > 1]
-    width = min(map(len, rows), default=0)
-    column = max(range(width), key=lambda i: sum(bool(picture(r[i])) for r in rows), default=None)
-    if column is None or not any(picture(row[column]) for row in rows):
+    if not rows:
+        return {}
+    if len(rows) > 1 and all(len(row) == len(rows[0]) + 1 for row in rows[1:]):
+        rows[0].insert(0, "")  # R writes no header above the names of rows
+    width = len(rows[0])
+    whole = [row for row in rows if len(row) >= width]
+    if delimiter == " " and any(len(row) != width for row in rows):  # classes of several words
+        return {}
+    column = _column_of_pictures(whole, width, picture)
+    if column is None:
         return {}
     header = None if picture(rows[0][column]) else [name.strip() for name in rows[0]]
-    found = [(name, row) for row in rows if (name := picture(row[column]))]
-    classes = {}
+    found = [(name, row) for row in whole if (name := picture(row[column]))]
+    classes = {name: set() for row in rows if row[column:] and (name := picture(row[column]))}
     for (name, _), of_row in zip(found, _by_row(found, header, column, width), strict=True):
-        classes.setdefault(name, set()).update(of_row)
+        classes[name].update(of_row)
     return classes
+
+
+def _column_of_pictures(rows: list[list[str]], width: int, picture: Find) -> int | None:
+    """The column that names pictures; None if there is none, or several that name different ones.
+
+    Numbers of rows and classes may be names of pictures, too: 7 is the name of 7.jpg.
+    """
+    named = [[picture(row[i]) for row in rows] for i in range(width)]
+
+    def certainty(i: int) -> tuple[int, int, int]:
+        found = [(p, row[i]) for p, row in zip(named[i], rows, strict=True) if p]
+        with_suffix = sum(bool(_SUFFIX.search(value.strip())) for _, value in found)
+        return with_suffix, len(found), len({p for p, _ in found})
+
+    certain = [certainty(i) for i in range(width)]
+    first, *others = [i for i in range(width) if certain[i] == max(certain)]
+    if not any(named[first]) or any(named[i] != named[first] for i in others):
+        return None
+    return first
 
 
 def _by_row(

@@ -144,7 +144,7 @@ class Search:
             elif label.casefold() in _CONTAINERS and (
                 label not in known if known else sum(map(bool, filled.values())) == 1
             ):
-                flat += [(name.rpartition("/")[2], *place) for name, *place in pictures]
+                flat += pictures
             else:
                 found.setdefault(label, []).extend(pictures)
         if self._name != archives.IMAGENET:
@@ -170,9 +170,8 @@ class Search:
             for label, pictures in found.items()
             for _, path, *_ in pictures
         }
-        places = [origin] if origin == self._folder else [origin, origin.parent]
         foreign = {name for other, names in FOLDERS.items() if other != split for name in names}
-        for table, classes in label_files.by_path(places, folders, foreign):
+        for table, classes in label_files.by_path(self._around(origin), folders, foreign):
             pairs = {}  # with a picture of each
             for picture, of in classes.items():
                 for label in of:
@@ -196,9 +195,14 @@ class Search:
             self.ignored = [one for one in self.ignored if one[0] != used]
             self._ignore(table, reason)
 
+    def _around(self, origin: pathlib.Path) -> list[pathlib.Path]:
+        """The folder of a split, and the one that holds it, in which its tables may be."""
+        return [origin] if origin == self._folder else [origin, origin.parent]
+
     def _labelled(self, origin, split, found: archives.Found, flat, known) -> archives.Found:
         """Adds pictures that lie in no folder of a class, as far as a table labels them."""
-        table = label_files.read(origin, FOLDERS[split], {name for name, *_ in flat})
+        names = {name for name, *_ in flat}
+        table = label_files.read(self._around(origin), FOLDERS[split], names)
         labels = table.labels if table else {}
         labels = {n: unicodedata.normalize("NFC", label) for n, label in labels.items()}
         if known or found:  # otherwise the table has the classes

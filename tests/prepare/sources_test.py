@@ -216,6 +216,74 @@ def test_a_picture_that_its_table_does_not_name_is_left_out(tmp_path):
     assert source.left_out == [("train/3.jpg", reason)]
 
 
+def labels_of(folder):
+    """The classes that the training pictures get, by name."""
+    source = sources.find(folder, "my_set")
+    return {image.name: source.labels[image.label] for image in source.splits["train"].images}
+
+
+# Numbers of rows, and classes that are numbers, are names of pictures, too: 0 is that of 0.jpg.
+NUMBERED = {
+    "pandas' index": ",filename,label\n0,2.jpg,a\n1,0.jpg,b\n2,1.jpg,a\n",
+    "an index of ids": "id,image,label\n0,2.jpg,a\n1,0.jpg,b\n2,1.jpg,a\n",
+    "an index, and ids": ",id,label\n0,2,a\n0,0,b\n1,1,a\n",
+    "names of rows, as R writes them": '"file" "label"\n"0" "2.jpg" "a"\n"1" "0.jpg" "b"\n'
+    '"2" "1.jpg" "a"\n',
+    "classes first": "label,filename\n1,2.jpg\n0,0.jpg\n1,1.jpg\n",
+    "classes first, and ids": "label,id\n1,2\n0,0\n1,1\n",
+}
+
+
+@pytest.mark.parametrize("table", NUMBERED)
+def test_numbers_are_not_mistaken_for_names_of_pictures(table, tmp_path):
+    make(tmp_path, [*(f"train/{i}.jpg" for i in range(3)), f"train.csv={NUMBERED[table]}"])
+    a, b = "10" if "classes" in table else "ab"
+    assert labels_of(tmp_path) == {"0.jpg": b, "1.jpg": a, "2.jpg": a}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "first,second,label\n0.jpg,1.jpg,a\n1.jpg,2.jpg,b\n2.jpg,0.jpg,b\n",
+        "number,id,label\n0,1,a\n1,2,b\n2,0,b\n",
+        "0.jpg golden eagle\n1.jpg owl\n2.jpg golden retriever\n",
+    ],
+)
+def test_a_table_that_can_be_read_in_two_ways_is_not_read(rows, tmp_path):
+    make(tmp_path, [*(f"train/{i}.jpg" for i in range(3)), f"train.csv={rows}"])
+    with pytest.raises(ValueError, match="nor a table that gives each of its pictures one class"):
+        sources.find(tmp_path, "my_set")
+
+
+def test_a_row_that_breaks_off_leaves_out_its_picture_alone(tmp_path):
+    rows = "filename,cat,dog,bird\na.jpg,1,0,0\nb.jpg,0,1,0\nc.jpg,0,0,1\nd.jpg,0\ntotal,4\n"
+    make(tmp_path, [*(f"train/{name}.jpg" for name in "abcd"), f"train/_classes.csv={rows}"])
+    assert labels_of(tmp_path) == {"a.jpg": "cat", "b.jpg": "dog", "c.jpg": "bird"}
+    reason = "no label: _classes.csv gives it no class"
+    assert sources.find(tmp_path, "my_set").left_out == [("train/d.jpg", reason)]
+
+
+def test_pictures_of_the_same_name_below_a_folder_of_images_are_told_apart(tmp_path):
+    names = [f"train/images/{name}" for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg", "3.jpg")]
+    rows = "path,label\na/1.jpg,cat\ntrain/images/b/1.jpg,dog\n2.jpg,dog\nimages/3.jpg,cat\n"
+    make(tmp_path, [*names, f"train.csv={rows}"])
+    wanted = {"a/1.jpg": "cat", "b/1.jpg": "dog", "b/2.jpg": "dog", "3.jpg": "cat"}
+    assert labels_of(tmp_path) == wanted
+
+
+def test_a_name_that_several_pictures_have_gives_none_of_them_a_label(tmp_path):
+    names = [f"train/images/{name}" for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg", "b/3.jpg")]
+    make(tmp_path, [*names, "train.csv=path,label\n1.jpg,cat\n2.jpg,dog\n3.jpg,cat\n"])
+    assert labels_of(tmp_path) == {"b/2.jpg": "dog", "b/3.jpg": "cat"}
+
+
+def test_a_table_beside_the_data_set_is_not_its_own(tmp_path):
+    names = [f"one/images/{i}.jpg" for i in range(3)]
+    make(tmp_path, [*names, "labels.csv=id,label\n0,a\n1,b\n2,a\n"])
+    with pytest.raises(ValueError, match="neither a folder for each class nor a table"):
+        sources.find(tmp_path / "one", "my_set")
+
+
 CONTRADICTIONS = {
     # Roboflow's multi-label export; a table of boxes, with a row for each.
     "train/_classes.csv": "filename,a,b\n1.jpg,0,1\n2.jpg,1,0\n3.jpg,1,1\n",
@@ -228,8 +296,7 @@ def test_a_picture_of_several_classes_is_left_out_by_name(table, tmp_path):
     names = ["train/1.jpg", "train/2.jpg", "train/3.jpg"]
     make(tmp_path, [*names, f"{table}={CONTRADICTIONS[table]}"])
     source = sources.find(tmp_path, "my_set")
-    labels = {image.name: source.labels[image.label] for image in source.splits["train"].images}
-    assert labels == {"1.jpg": "b", "2.jpg": "a"}
+    assert labels_of(tmp_path) == {"1.jpg": "b", "2.jpg": "a"}
     where = pathlib.Path(table).name
     assert source.left_out == [("train/3.jpg", f"no label: it has the classes a and b in {where}")]
 
@@ -247,9 +314,7 @@ def test_a_table_may_spell_suffixes_differently(suffixes, tmp_path):
     names = [f"train/1.5.{of_file}", f"train/1.{of_file}", f"train/2.{of_file}"]
     rows = f"file,label\n1.5.{of_table},a\n2.{of_table},b\n1.7,c\n"
     make(tmp_path, [*names, f"labels.csv={rows}"])
-    source = sources.find(tmp_path, "my_set")
-    labels = {image.name: source.labels[image.label] for image in source.splits["train"].images}
-    assert labels == {f"1.5.{of_file}": "a", f"2.{of_file}": "b"}
+    assert labels_of(tmp_path) == {f"1.5.{of_file}": "a", f"2.{of_file}": "b"}
 
 
 # Each was reported as labels that are shifted because they follow the folders of each split.
