@@ -104,7 +104,7 @@ def find_pictures(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
+            inside = list(_files_in(path))
             if not inside:
                 raise ValueError(f"{path} holds no files: give pictures, or folders of pictures.")
             found += inside
@@ -205,10 +205,15 @@ class Reader:
             return f"it cannot be read ({error.strerror})"
         return ""
 
-    def _stored(self, encoded: bytes) -> bytes | np.ndarray:
-        """What a prepared data set would hold: an ordinary JPEG itself, or pixels."""
+    def _stored(self, encoded: bytes) -> bytes:
+        """What a prepared data set would hold: an ordinary JPEG itself, of other files a new one.
+
+        Its decoder reduces a large JPEG, but not pixels.
+        """
         if not encoded.startswith(b"\xff\xd8\xff") or images.orientation(encoded) != 1:
-            return self._decoded(encoded)
+            return images.encode(images.decode(encoded))
+        if jpeg.jpeg_shape(encoded)[2] == 4:  # CMYK
+            return images.encode(images.decode(encoded))
         if damage.is_suspect(encoded):
             images.decode(encoded)  # raises the reason
         return encoded
@@ -226,8 +231,19 @@ class Reader:
         return tf.cast(resized + 0.5, tf.uint8).numpy()
 
 
-def _is_hidden(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _files_in(folder: pathlib.Path, above: tuple = ()) -> Iterator[pathlib.Path]:
+    """The files in a folder and in those below it, also behind links, without hidden ones."""
+    status = folder.stat()
+    above = (*above, (status.st_dev, status.st_ino))
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            status = path.stat()
+            if (status.st_dev, status.st_ino) not in above:  # or a link to a folder above
+                yield from _files_in(path, above)
 
 
 def _with_bar(predictions: Iterator[Prediction], count: int) -> Iterator[Prediction]:

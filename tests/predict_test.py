@@ -1,6 +1,7 @@
 """Predicting: the accuracy of the run from files, every format, and one sentence for bad input."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 import keras_elu
 from keras_elu import predict
-from keras_elu.data import crops, jpeg
+from keras_elu.data import crops, decoding, jpeg
 from keras_elu.prepare import images
 
 pytestmark = pytest.mark.tensorflow
@@ -137,6 +138,57 @@ def test_a_photograph_is_cropped_as_in_evaluation(here):
 
     expected = cv2.resize(decoded[top : top + height, left : left + width], (32, 32))
     np.testing.assert_array_equal(predict.Reader(model)(here / "a.jpg"), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["ordinary", "PNG", "turned", "CMYK"])
+def test_a_large_picture_gives_what_evaluation_makes_of_the_prepared_one(kind, channels, here):
+    x = keras.Input((24, 24, channels))
+    y = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    size = {"image_size": (24, 24), "crop": crops.SHARE}
+    model = keras_elu.models.Classifier(x, y, class_names=["a", "b"], **size)
+    # Fine stripes: whoever reduces them without a filter shows it.
+    columns = np.random.default_rng(0).integers(0, 256, (1, 320, 3), "uint8")
+    picture = PIL.Image.fromarray(np.repeat(columns, 240, axis=0))
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    options = {
+        "ordinary": {"format": "JPEG"},
+        "PNG": {"format": "PNG"},
+        "turned": {"format": "JPEG", "exif": turned},
+        "CMYK": {"format": "JPEG"},
+    }
+    picture = picture.convert("CMYK") if kind == "CMYK" else picture
+    picture.save(here / "picture", **options[kind])
+    stored = images.prepare((here / "picture").read_bytes()).image
+    central = functools.partial(crops.central, share=crops.SHARE)
+    wanted = np.empty((24, 24, channels), np.uint8)
+    decoder = decoding.Decoder(wanted.shape, central, mirror=False)
+    decoder.fill(wanted, stored, np.zeros(decoding.DRAWS))
+    found = predict.Reader(model)(here / "picture")
+    np.testing.assert_allclose(found, wanted.astype(int), atol=2 if kind == "CMYK" else 0)
+
+
+def test_a_folder_stands_for_all_files_below_it_also_behind_links(here):
+    (here / "elsewhere" / "deeper").mkdir(parents=True)
+    (here / "elsewhere" / "deeper" / "a.png").touch()
+    (here / "elsewhere" / ".hidden").mkdir()
+    (here / "elsewhere" / ".hidden" / "b.png").touch()
+    (here / "pictures" / "0000").symlink_to(here / "elsewhere")
+    (here / "pictures" / "around").symlink_to(here)
+    (here / "pictures" / "0003.png").symlink_to(here / "nowhere")
+    found = [str(path) for path in predict.find_pictures([here / "pictures" / "0000"])]
+    assert found == [str(here / "pictures" / "0000" / "deeper" / "a.png")]
+    names = [p.name for p in predict.find_pictures([here / "pictures"]) if "around" not in p.parts]
+    assert names == ["a.png", "0000.png", "0001.png", "0002.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads all folders")
+def test_a_folder_that_cannot_be_read_is_named(here, capsys):
+    (here / "pictures" / "closed").mkdir(mode=0)
+    code, _, err = said("run", "pictures", capsys=capsys)
+    (here / "pictures" / "closed").chmod(0o700)
+    assert (code, err) == (2, ["error: pictures/closed cannot be read (Permission denied)."])
 
 
 REFUSED = {

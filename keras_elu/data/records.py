@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,7 +85,8 @@ def _offsets(files: list[str]) -> list[np.ndarray]:
     names = [(path.name, size) for path, size in zip(paths, sizes, strict=True)]
     digest = hashlib.sha256(repr(names).encode()).hexdigest()[:16]
     kept = paths[0].with_name(f".offsets-{digest}.npz")
-    with contextlib.suppress(OSError, ValueError, KeyError), np.load(kept) as arrays:
+    spoilt = OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
+    with contextlib.suppress(*spoilt), np.load(kept) as arrays:
         return np.split(arrays["offsets"], np.cumsum(arrays["counts"])[:-1])
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
         found = list(threads.map(_found, files, sizes))

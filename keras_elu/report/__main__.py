@@ -56,7 +56,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         pictures = {}
         for metric in runs.metrics(groups):
-            names = {"light": f"{metric}.png", "dark": f"{metric}-dark.png"}
+            stem = metric.replace("/", "-")  # so that no name leads out of the folder
+            names = {"light": f"{stem}.png", "dark": f"{stem}-dark.png"}
             pictures[metric] = {theme: folder / name for theme, name in names.items()}
             for theme, path in pictures[metric].items():
                 charts.draw(metric, groups, path, theme)

@@ -11,6 +11,7 @@ from typing import Any
 
 ACCURACY, SPEED = "val_accuracy", "images_per_second"
 _NO_METRICS = ("epoch", "seconds")
+_ROUNDING = 1e-6  # of accuracies, which are float32: 0.95 is stored as 0.949999988
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,8 @@ class SavedRun:
 
     def first(self, accuracy: float) -> dict[str, float] | None:
         """Returns epochs, steps and seconds up to the first epoch with this validation accuracy."""
-        row = next((r for r in self.history if r.get(ACCURACY, -math.inf) >= accuracy), None)
+        least = accuracy - _ROUNDING
+        row = next((r for r in self.history if r.get(ACCURACY, -math.inf) >= least), None)
         if row is None:
             return None
         found = {"epochs": row["epoch"] + 1}
@@ -184,7 +186,7 @@ def common_accuracy(groups: Sequence[Group]) -> float | None:
     """Returns the highest accuracy that every run has reached, rounded down to a percent."""
     runs = [run for group in groups for run in group.runs]
     best = [max((row.get(ACCURACY, -1) for row in run.history), default=-1) for run in runs]
-    least = math.floor(100 * min(best)) / 100
+    least = math.floor(100 * (min(best) + _ROUNDING)) / 100
     return least if least > 0 else None
 
 

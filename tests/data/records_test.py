@@ -41,8 +41,10 @@ def test_where_they_begin_is_kept_for_the_next_time(files):
     again = Records(files, [(0, 5), (0, 5)])
     assert again.missing.tolist() == first.missing.tolist() == []
     assert read(again, range(10)) == [b"", *HELD[0][1:], b"", *HELD[1][1:]]
-    kept.write_bytes(b"not what was written")
-    assert Records(files, [(0, 5), (0, 5)]).missing.tolist() == list(range(10))
+    whole = kept.read_bytes()
+    for spoilt in (b"not what was written", whole[: len(whole) // 2], b""):
+        kept.write_bytes(spoilt)
+        assert Records(files, [(0, 5), (0, 5)]).missing.tolist() == list(range(10))
 
 
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(files, monkeypatch):

@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_refused_with_its_reason(case):
         images.prepare(make())
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_upright(orientation, form):
     exif = PIL.Image.Exif()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import browser
+import numpy as np
 import pytest
 
 from keras_elu.report import __main__ as report
@@ -77,6 +78,23 @@ def test_seeds_form_one_group_and_cost_counts_up_to_the_accuracy_that_all_reache
     assert (elu["activation"], relu["activation"]) == ("elu", "relu")
     names = {f"{metric}{theme}.png" for metric in METRICS for theme in ("", "-dark")}
     assert {path.name for path in page.parent.iterdir()} == names | {"index.html"}
+
+
+@pytest.mark.parametrize("asked", [[], ["--accuracy", "0.95"]])
+def test_an_accuracy_in_float32_reaches_the_percent_that_it_is(asked, folders, tmp_path):
+    history = folders[0] / "history.csv"
+    history.write_text(history.read_text().replace("0.9,", f"{np.float32(0.95):.17g},"))
+    out = tmp_path / "out"
+    assert report.main([str(folders[0]), "--out", str(out), *asked]) == 0
+    assert rows(out / "index.html")["mnist on digits"]["steps to 95.0%"] == "30"
+
+
+def test_a_column_of_a_history_names_no_file_outside_the_folder(folders, tmp_path):
+    history = folders[0] / "history.csv"
+    history.write_text(history.read_text().replace(",accuracy,", f",{tmp_path}/a,", 1))
+    assert report.main([str(folders[0]), "--out", str(tmp_path / "out")]) == 0
+    assert not list(tmp_path.glob("*.png"))
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2 * len(METRICS)
 
 
 METRICS = ("loss", "val_loss", "accuracy", "val_accuracy", "images_per_second")
