@@ -14,6 +14,7 @@ from keras_elu.distributed.functions import Functions, Splitting
 from keras_elu.distributed.resuming import Limit, Resumed
 from keras_elu.distributed.strategies import scope
 from keras_elu.steps import keras_internals, step
+from keras_elu.steps.origin import is_keras
 
 # The largest kernel of a dense layer, in elements, for which XLA is faster on a CPU. For larger
 # ones, TensorFlow's own bfloat16 products are faster; in float16 they are faster at any size.
@@ -103,16 +104,20 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
         auto = jit_compile == "auto"
         if auto:
             jit_compile = not keywords.get("run_eagerly") and _is_faster_compiled(self)
-        if (
-            any(map(step.is_synchronized, keras_internals.layers(self)))
-            and strategy.num_replicas_in_sync > 1
-            and (jit_compile or micro_batches != 1)
-        ):
-            raise ValueError(
-                "BatchNormalization(synchronized=True) sums over the replicas during the step, "
-                "which neither XLA nor micro-batches allow: set synchronized=False, or "
-                "jit_compile=False and micro_batches=1."
-            )
+        synchronized = any(map(step.is_synchronized, keras_internals.layers(self)))
+        if synchronized and strategy.num_replicas_in_sync > 1:
+            if jit_compile or micro_batches != 1:
+                raise ValueError(
+                    "BatchNormalization(synchronized=True) sums over the replicas during the step, "
+                    "which neither XLA nor micro-batches allow: set synchronized=False, or "
+                    "jit_compile=False and micro_batches=1."
+                )
+            if type(self).compute_loss is not keras.Model.compute_loss:
+                raise ValueError(
+                    f"{type(self).__name__} overrides compute_loss, which does not work with "
+                    "BatchNormalization(synchronized=True) on several replicas: pass a loss to "
+                    "compile, or set synchronized=False."
+                )
         with scope(strategy):
             super().compile(*arguments, jit_compile=jit_compile, **keywords)
         optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -122,6 +127,12 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
                 f"accumulates gradients itself: remove it, multiply the batch size by {number} and "
                 f"pass micro_batches={number} to compile."
             )
+        for part in filter(None, (self.optimizer, optimizer)):
+            if not is_keras(type(part).apply_gradients):
+                raise ValueError(
+                    f"{type(part).__name__} overrides apply_gradients, which DistributedModel does "
+                    "not call: override apply instead."
+                )
         self._micro_batches = micro_batches
         self._made = Functions(self, strategy, micro_batches, _is_faster_compiled if auto else None)
         self._made.check_scope()

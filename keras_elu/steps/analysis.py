@@ -103,7 +103,8 @@ def analyse(
     _check_metrics(model, observed.assigned)
     kinds = () if predicting else loss_trials.kinds(model, observed.calls, any(observed.added))
     sums_added, state = network_trials.kinds(model, observed.added, assigned, batch, training)
-    gathered = frozenset() if predicting else _gathered(model)
+    by_row = all(map(loss_trials.has_rows, observed.calls.values()))
+    gathered = frozenset() if predicting else _gathered(model, by_row)
     divided = tuple(d and k == "mean" for d, k in zip(observed.divided, kinds, strict=False))
     if not predicting:
         loss_trials.check_compute_loss(model, kinds, sums_added, batch)
@@ -149,13 +150,15 @@ def _check_metrics(model, assigned) -> None:
             )
 
 
-def _gathered(model) -> frozenset[int]:
+def _gathered(model, by_row: bool) -> frozenset[int]:
     """Returns the variables of the metrics that are not known to be sums over rows."""
-    metrics = [m for m in keras_internals.compiled_metrics(model) if not _is_sum_over_rows(m)]
+    metrics = keras_internals.compiled_metrics(model)
+    metrics = [metric for metric in metrics if not (by_row and _is_sum_over_rows(metric))]
     return frozenset(id(variable) for metric in metrics for variable in metric.variables)
 
 
 def _is_sum_over_rows(metric: keras.metrics.Metric) -> bool:
     function = getattr(metric, "_fn", metric)
     name = getattr(function, "__name__", type(function).__name__).lower()
-    return origin.is_keras(metric) and origin.is_keras(function) and name not in loss_trials.MIXING
+    known = origin.is_keras(metric) and origin.is_keras(function)
+    return known and name not in loss_trials.MIXING and not origin.may_span_rows(metric)

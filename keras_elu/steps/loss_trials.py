@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_elu.steps import keras_internals, network_trials, pieces, trials
 from keras_elu.steps.isolated import outside, spec
-from keras_elu.steps.origin import ON_ONE, PIECES, is_keras
+from keras_elu.steps.origin import ON_ONE, PIECES, is_keras, may_span_rows
 
 MIXING = {"dice", "tversky", "circle"}  # Keras's losses that mix rows
 
@@ -28,7 +28,8 @@ def kinds(
     found: list[pieces.Kind] = []
     for number, loss in enumerate(pieces.losses(model)):
         kind = by_reduction.get(loss.reduction, "mean")
-        if not _is_known(loss) and (call := calls.get(number)) is not None:
+        call = calls.get(number)
+        if call is not None and not (_is_known(loss) and has_rows(call)):
             kind = _kind_by_trial(loss, call)
         found.append(kind)
     added = added or any(v.regularizer is not None for v in model.trainable_variables)
@@ -43,9 +44,16 @@ def kinds(
 def _is_known(loss: keras.Loss) -> bool:
     """Returns whether a loss is one of Keras's that have a value for each row."""
     function = getattr(loss, "fn", None)
+    if may_span_rows(loss):
+        return False
     if type(loss) is keras_internals.LossFunctionWrapper:
         return is_keras(function) and getattr(function, "__name__", "") not in MIXING
     return is_keras(loss) and getattr(function, "__name__", "") not in MIXING
+
+
+def has_rows(call: pieces.Call) -> bool:
+    """Returns whether rows of predictions have axes, along which Keras's losses compute."""
+    return all(len(spec.shape) > 1 for spec in tf.nest.flatten(call.y_pred))
 
 
 def _kind_by_trial(loss, call) -> pieces.Kind:
@@ -54,6 +62,7 @@ def _kind_by_trial(loss, call) -> pieces.Kind:
     found = _found(name, call.y_true, call.y_pred, lambda *rows: _loss_trial(loss, call, *rows))
     if len(found) > 1 or None in found:
         by_axis = getattr(loss, "fn", None) in (keras.losses.dice, keras.losses.tversky)
+        by_axis = by_axis or may_span_rows(loss)
         advice = "pass it an axis without the rows, or " if by_axis else ""
         raise ValueError(f"{name} mixes the rows of a batch, and {PIECES}: {advice}{ON_ONE}.")
     return next((kind for kind in found if kind), "mean")  # a loss that is always zero

@@ -1,7 +1,7 @@
 """Trials of layers: how their outputs, assignments and losses follow from pieces of a batch."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import keras
@@ -154,10 +154,53 @@ def _trial(model, batch, training, unknown, written, number_added, length) -> _T
         kinds[identity] = kind
     joined = [_joined(rows) for rows in zip(*(part[2] for part in parts), strict=True)]
     by_row = all(trials.close(a, b, tolerance) for a, b in zip(outputs, joined, strict=True))
-    if not by_row:  # unless the outputs are random
-        again = results(x)[2]
-        draws = draws or not all(map(trials.close, outputs, again))
-    return _Trial(added, kinds, by_row or draws)
+    if draws:  # so that the rows of a part have other random numbers than in the whole
+        if None in added.values():
+            added = _kinds_of_random(added, lambda x: results(x)[0], x, tolerance)
+        if not by_row:
+            others = results(_changed(x, range(trials.FIRST, trials.ROWS)))[2]
+            pairs = zip(outputs, others, strict=True)
+            by_row = all(trials.close(*map(_first_rows, pair), tolerance) for pair in pairs)
+    if not by_row:  # unless the outputs have random numbers that Keras does not know of
+        by_row = not all(map(trials.close, outputs, results(x)[2]))
+    return _Trial(added, kinds, by_row)
+
+
+def _kinds_of_random(added, losses: Callable, x, tolerance) -> dict[int, Kind | None]:
+    """Returns the kinds of losses that depend on random numbers, which belong to rows by place.
+
+    Of a mean or a sum of rows, each row changes its part, whatever the other rows are.
+    """
+    first, others = range(1), range(1, trials.ROWS)
+    change, beside_others, of_few = (
+        [b - a for a, b in zip(losses(rows), losses(_changed(rows, first)), strict=True)]
+        for rows in (x, _changed(x, others), trials.cut(x, 0, trials.FIRST))
+    )
+
+    def kind(n: int) -> Kind | None:
+        if not trials.close(change[n], beside_others[n], tolerance):
+            return None
+        share = trials.FIRST / trials.ROWS
+        return trials.kind(change[n], [of_few[n]], [share], tolerance)
+
+    return {n: kind(n) for n in added}
+
+
+def _changed(x, rows: Collection[int]):
+    """Returns rows of which some have other values."""
+
+    def changed(tensor):
+        if tensor.dtype == tf.string:
+            return tensor
+        other = ~tensor if tensor.dtype == tf.bool else 1 - tensor
+        here = np.isin(np.arange(len(tensor)), list(rows))
+        return tf.where(here.reshape(-1, *[1] * (len(tensor.shape) - 1)), other, tensor)
+
+    return tf.nest.map_structure(changed, x)
+
+
+def _first_rows(output: np.ndarray) -> np.ndarray:
+    return np.atleast_1d(output)[: trials.FIRST]
 
 
 def _numpy(tensor) -> np.ndarray:

@@ -20,10 +20,29 @@ def is_known(layer: keras.Layer) -> bool:
 
     This holds for Keras's layers without functions of the user's, along other axes than the first.
     """
-    axes = tf.nest.flatten(getattr(layer, "axis", None))
     activation = getattr(layer, "activation", None)
-    written = isinstance(layer, keras.layers.Lambda) or 0 in axes
+    written = isinstance(layer, keras.layers.Lambda) or may_span_rows(layer, _rank(layer))
     return is_keras(layer) and not written and (activation is None or is_keras(activation))
+
+
+def may_span_rows(thing, rank: int | None = None) -> bool:
+    """Returns whether a layer, loss or metric may compute along the axis of the rows.
+
+    Args:
+        thing: It, with its axis among its attributes or its function's arguments.
+        rank: The number of axes of what it gets; None: unknown.
+    """
+    given = getattr(thing, "axis", None), getattr(thing, "_fn_kwargs", {}).get("axis")
+    axes = [axis for axis in tf.nest.flatten(given) if axis is not None]
+    return any(axis % rank == 0 if rank else axis == 0 or axis < -1 for axis in axes)
+
+
+def _rank(layer: keras.Layer) -> int | None:
+    try:
+        return len(tf.nest.flatten(layer.input)[0].shape)
+    except (AttributeError, IndexError, ValueError):  # not called with one symbolic input
+        shape = (layer.get_build_config() or {}).get("input_shape")
+        return len(shape) if shape else None
 
 
 def is_known_network(model: keras.Model) -> bool:

@@ -90,8 +90,9 @@ class PieceLoss:
         piece = _piece.get()
         if piece is None:
             return value
-        scaled_by_keras = self.reduction not in ("sum", "none", None)
-        factor = tf.constant(1.0 if scaled_by_keras else 1 / keras_divisor())
+        factor = tf.constant(1.0)
+        if keras_divisor() > 1 and not _is_divided(self.loss, y_true, y_pred):
+            factor /= keras_divisor()
         kind, divisor = piece.kinds[self._number], piece.divisors[self._number]
         if kind == "sum":
             factor *= tf.math.divide_no_nan(1.0, piece.share)
@@ -109,15 +110,8 @@ def weight(loss: keras.Loss, y_true, y_pred, sample_weight) -> tf.Tensor | None:
     """
     if not isinstance(loss, keras.Loss) or loss.reduction in ("sum", "none", None):
         return None
-
-    def converted(tensors):
-        return keras.tree.map_structure(
-            lambda t: keras.ops.convert_to_tensor(t, dtype=loss.dtype), tensors
-        )
-
-    try:
-        values = loss.call(converted(y_true), converted(y_pred))
-    except NotImplementedError:  # a loss with a __call__ of its own
+    values = _unreduced(loss, y_true, y_pred)
+    if values is None:
         return None
     masks = [m for m in map(keras_internals.mask, (y_pred, values)) if m is not None]
     mask = masks[0] & masks[1] if len(masks) == 2 else masks[0] if masks else None
@@ -130,6 +124,28 @@ def weight(loss: keras.Loss, y_true, y_pred, sample_weight) -> tf.Tensor | None:
             weights = weights * mask
         return tf.reduce_sum(weights)
     return None if mask is None else tf.reduce_sum(tf.cast(mask, "float32"))
+
+
+def _unreduced(loss: keras.Loss, y_true, y_pred) -> tf.Tensor | None:
+    """Returns the values that a loss reduces; None for a loss with a `__call__` of its own."""
+
+    def converted(tensors):
+        return keras.tree.map_structure(
+            lambda t: keras.ops.convert_to_tensor(t, dtype=loss.dtype), tensors
+        )
+
+    try:
+        return loss.call(converted(y_true), converted(y_pred))
+    except NotImplementedError:
+        return None
+
+
+def _is_divided(loss, y_true, y_pred) -> bool:
+    """Returns whether Keras divides a loss by the number of replicas: a mean of several values."""
+    if not isinstance(loss, keras.Loss) or loss.reduction in ("sum", "none", None):
+        return False
+    values = _unreduced(loss, y_true, y_pred)
+    return values is not None and len(values.shape) > 0
 
 
 def replace_losses(model: keras.Model) -> None:

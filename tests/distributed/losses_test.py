@@ -498,6 +498,65 @@ def test_a_written_loss_that_is_no_mean_is_right_or_refused(name):
         assert_right_or_refused(case, setting, expected)
 
 
+OF_NO_AXIS = ("mse", "kl_divergence", "cosine_similarity", "binary_crossentropy", "poisson")
+AXES = {
+    "along the rows": (lambda: losses.CosineSimilarity(axis=0), (4,)),
+    "along the rows, counted from the end": (lambda: losses.CosineSimilarity(axis=-2), (4,)),
+    **{f"{name} of predictions without an axis": (lambda n=name: n, ()) for name in OF_NO_AXIS},
+}
+
+
+@pytest.mark.parametrize("name", slow_but(AXES, "along the rows"))
+def test_a_loss_of_keras_that_mixes_rows_by_its_axis_is_right_or_refused(name):
+    loss, shape = AXES[name]
+    case = Case(
+        lambda x: layers.Reshape(shape)(layers.Dense(4 if shape else 1, "sigmoid")(x)),
+        (X, BINARY if shape else BINARY[:, 0]),
+        compiling=lambda: {"loss": loss()},
+        uses=("fit", "evaluate"),
+    )
+    expected = stock(case)
+    for setting in SETTINGS:
+        assert_right_or_refused(case, setting, expected)
+
+
+class Noise(layers.Layer):
+    """Multiplies by numbers near 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(3)
+
+    def call(self, x):
+        return x * keras.random.uniform(ops.shape(x), 0.98, 1.02, seed=self.seed)
+
+
+OF_NOISE = {
+    "a mean": lambda x: ops.mean(x**2),
+    "a sum": lambda x: ops.sum(x**2),
+    "a mean of products": lambda x: ops.mean(x) ** 2,
+    "a variance over the batch": lambda x: ops.mean(ops.var(x, 0)),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(OF_NOISE, "a mean"))
+def test_an_added_loss_of_random_numbers_is_a_mean_or_a_sum_or_refused(name):
+    """As in a variational autoencoder that adds its reconstruction error."""
+    case = Case(
+        lambda x: Adds(OF_NOISE[name])(Noise()(layers.Dense(4)(x))),
+        (X,),
+        compiling=lambda: {"loss": None},
+        uses=("evaluate",),
+    )
+    expected = stock(case)["evaluate: loss"]
+    for setting in ("two replicas", "two micro-batches"):
+        if name in ("a mean", "a sum"):
+            np.testing.assert_allclose(ours(case, setting)["evaluate: loss"], expected, 0.02)
+        elif setting == "two replicas":  # evaluation uses no micro-batches
+            with pytest.raises(Refused, match="adds a loss that mixes the rows"):
+                ours(case, setting)
+
+
 class Adds(layers.Layer):
     """Adds a loss in `call`."""
 

@@ -309,6 +309,39 @@ UNWEIGHTED = {
 }
 
 
+ALONG_ROWS = {
+    "PearsonCorrelation": metrics.PearsonCorrelation,
+    "ConcordanceCorrelation": metrics.ConcordanceCorrelation,
+    "CosineSimilarity": metrics.CosineSimilarity,
+}
+
+
+@pytest.mark.parametrize("axis", [0, pytest.param(-2, marks=pytest.mark.slow)])
+def test_a_metric_of_keras_along_the_rows_is_that_of_the_global_batch(axis):
+    case = Case(
+        lambda x: layers.Dense(2)(x),
+        (X[:7], REAL[:7]),  # whose last batch leaves one row for each replica
+        compiling=lambda: {"metrics": [make(axis=axis) for make in ALONG_ROWS.values()]},
+    )
+    case.batch_size = 5
+    expected = stock(case)
+    assert all(np.isfinite(value).all() for value in expected.values())
+    for setting in SETTINGS:
+        assert_right(case, setting, expected)
+
+
+def test_metrics_of_predictions_without_an_axis_are_those_of_the_global_batch():
+    """Keras counts each batch once for them, however many rows it has."""
+    case = Case(
+        lambda x: layers.Reshape(())(layers.Dense(1)(x)),
+        (X, REAL[:, 0]),
+        compiling=lambda: {"metrics": ["mse", "mae"]},
+    )
+    expected = stock(case)
+    for setting in SETTINGS:
+        assert_right(case, setting, expected)
+
+
 MASKED = RANDOM.normal(size=(ROWS, 4, 3)).astype("float32")
 MASKED[2:5, 1:] = 0
 OTHER_MODELS = {

@@ -342,14 +342,34 @@ def test_moving_statistics_are_averaged_over_the_replicas():
     np.testing.assert_allclose(moving_mean(keras.Model).numpy(), 0.0)
 
 
-def test_synchronised_batch_normalisation_is_that_of_the_whole_batch():
+def mean_of_batch(y_true, y_pred):
+    return keras.ops.mean((keras.ops.one_hot(y_true, 3) - y_pred) ** 2)
+
+
+class OwnMean(keras.losses.Loss):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return mean_of_batch(y_true, y_pred)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        crossentropy,
+        lambda: mean_of_batch,
+        OwnMean,
+        lambda: keras.losses.SparseCategoricalCrossentropy(True, reduction="sum"),
+    ],
+    ids=["rows", "one number", "a __call__ of its own", "sum"],
+)
+def test_synchronised_batch_normalisation_is_that_of_the_whole_batch(loss):
     def synchronised(x):
         return layers.Dense(3)(
             layers.BatchNormalization(momentum=0.9, synchronized=True)(layers.Dense(16)(x))
         )
 
-    expected = trained(one_replica(), keras.Model, network=normalised, **WHOLE_BATCHES)
-    assert_same(trained(two_replicas(), network=synchronised, **WHOLE_BATCHES), expected, 1e-5)
+    setting = WHOLE_BATCHES | {"loss": loss, "optimizer": lambda: optimizers.SGD(0.01)}
+    expected = trained(one_replica(), keras.Model, network=normalised, **setting)
+    assert_same(trained(two_replicas(), network=synchronised, **setting), expected, 1e-5)
 
 
 class Masks(keras.layers.Layer):

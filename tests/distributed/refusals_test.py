@@ -87,6 +87,23 @@ def test_a_subclass_with_call_is_refused_the_same_way():
     one_sentence(caught.value)
 
 
+def test_a_compute_loss_beside_a_synchronised_normalisation_is_refused_on_replicas():
+    class Own(training.DistributedModel):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return keras.ops.mean((y - y_pred) ** 2)
+
+    for setting in ("one replica", "two replicas"):
+        with training.strategy(SETTINGS[setting][0]).scope():
+            inputs = keras.Input((4,))
+            model = Own(inputs, layers.BatchNormalization(synchronized=True)(inputs))
+            if setting == "one replica":
+                model.compile("sgd", "mse", jit_compile=False)
+                continue
+            with pytest.raises(ValueError, match="overrides compute_loss") as caught:
+                model.compile("sgd", "mse", jit_compile=False)
+            one_sentence(caught.value)
+
+
 def test_other_overridden_methods_are_called():
     """compute_loss may be overridden, and compute_metrics if it returns the metrics' results."""
 
@@ -271,12 +288,19 @@ MIXING = {
     "a function": lambda x: layers.Lambda(lambda x: x - keras.ops.mean(x, 0))(x),
     "an activation": lambda x: layers.Dense(4, activation=lambda x: x - keras.ops.mean(x, 0))(x),
     "a layer of Keras along the rows": lambda x: layers.Softmax(axis=0)(x),
+    "a layer of Keras along the rows, counted from the end": lambda x: layers.Softmax(axis=-2)(x),
+    "a layer after one that draws": lambda x: MeanOverBatch()(Draws()(x)),
     "a nested model": lambda x: keras.Sequential([keras.Input((4,)), MeanOverBatch()])(x),
 }
 BY_ROW = {
     "a layer": lambda x: layers.Lambda(lambda x: x**2)(x),
     "an operation": lambda x: x + keras.ops.mean(x, -1, keepdims=True),
     "a layer that draws": lambda x: Draws()(x),
+    "a layer after one that draws": lambda x: layers.Lambda(lambda x: x**2)(Draws()(x)),
+    "a layer that draws without a seed": lambda x: layers.Lambda(unseeded)(x),
+    "a layer of Keras along an axis of the rows": lambda x: layers.Flatten()(
+        layers.Softmax(axis=-2)(layers.Reshape((2, 2))(x))
+    ),
     "in half precision": lambda x: layers.Lambda(lambda x: x**2, dtype="bfloat16")(x),
 }
 
@@ -290,6 +314,10 @@ class Draws(layers.Layer):
 
     def call(self, x):
         return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+def unseeded(x):
+    return x + tf.random.normal(tf.shape(x))
 
 
 def of_network(network, strategy, parts):
@@ -325,6 +353,26 @@ def test_a_prediction_that_depends_on_other_rows_is_refused_on_two_replicas():
     with pytest.raises(ValueError, match="other rows of the batch") as caught:
         model.predict(X, verbose=0)
     one_sentence(caught.value)
+
+
+class Centralized(keras.optimizers.SGD):
+    """Subtracts the mean of each gradient, as its authors wrote it for stock Keras."""
+
+    def apply_gradients(self, grads_and_vars):
+        return super().apply_gradients([(g - tf.reduce_mean(g), v) for g, v in grads_and_vars])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_optimizer_with_an_apply_gradients_of_its_own_is_refused(wrapped, setting):
+    strategy, parts = SETTINGS[setting]
+    with training.strategy(strategy).scope():
+        optimizer = Centralized(0.1)
+        if wrapped:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    with pytest.raises(ValueError, match="override apply instead") as caught:
+        functional(training.DistributedModel, strategy, optimizer=optimizer, micro_batches=parts)
+    assert "Centralized overrides apply_gradients" in one_sentence(caught.value)
 
 
 def test_what_works_without_compile_as_in_stock():
