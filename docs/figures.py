@@ -103,7 +103,8 @@ def activity():
     axes.set(
         xlabel="layer",
         ylabel="mean activation",
-        title=f"Bias shift on MNIST after {int(rows[0]['step']):,} steps, {seeds} seeds",
+        title=f"Mean activation of each layer on MNIST after {int(rows[0]['step']):,} steps, "
+        f"{seeds} seeds",
     )
     axes.legend()
     figure.savefig(DOCS / "activity.png", dpi=150)

@@ -74,7 +74,7 @@ EXPERIMENTS = {
             },
             seeds=range(5),
             measures={
-                "size of the median activation after epoch 25": measures.late_size(
+                "absolute median activation, mean after epoch 25": measures.late_size(
                     "median_activation"
                 ),
                 "training loss, mean to epoch 25": measures.early("loss"),
@@ -82,7 +82,7 @@ EXPERIMENTS = {
                 "test error": measures.test_error,
             },
             orderings=(
-                Ordering("size of the median activation after epoch 25", (_ELU, _LEAKY, _RELU)),
+                Ordering("absolute median activation, mean after epoch 25", (_ELU, _LEAKY, _RELU)),
                 *(
                     Ordering("training loss, mean to epoch 25", (_ELU, other))
                     for other in (_SHIFTED, _LEAKY, _RELU)

@@ -7,7 +7,7 @@ import types
 from typing import Any
 
 import numpy as np
-from matplotlib import cm, colors
+from matplotlib import cm, colormaps, colors
 from matplotlib.figure import Figure
 
 from keras_elu import files
@@ -17,6 +17,8 @@ from keras_elu.tuning import outcomes
 
 _STEPS = 1000  # of the schedules in the picture
 _BEST = "#d1495b"
+# From dark to light, without the yellow end of viridis, which is hard to see on white.
+_SHADES = colors.ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.7, 256)))
 
 
 def write(
@@ -85,7 +87,7 @@ def picture(
     ends = sorted(complete, reverse=direction == "max") or [0.0, 1.0]
     good, bad = ends[0], ends[len(ends) // 2]
     scale = colors.Normalize(min(good, bad), max(good, bad) if good != bad else good + 1e-9)
-    shades = "viridis" if direction == "min" else "viridis_r"
+    shades = _SHADES if direction == "min" else _SHADES.reversed()
     x = np.arange(_STEPS + 1)
     order = sorted(config, key=lambda trial: trial == best)
     for trial in order:
