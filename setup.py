@@ -1,4 +1,7 @@
-"""Packaging: `pip install .` gives `keras_elu` alone; the extras are for a checkout's scripts."""
+"""Packaging. `pip install .` installs `keras_elu` and what training needs.
+
+The extras add CUDA, reports, exports, searches, tests and docs.
+"""
 
 import pathlib
 
