@@ -46,7 +46,7 @@ class Config(training.Config):
         "fractional_max_pooling",
     ] = "elu_cifar_11"
     """The network, see above; elu_resnet is a residual one with 20 layers.
-    Its published training gives the defaults of the other flags."""
+    The chosen network's published training gives the defaults of the other flags."""
     activation: str = "auto"
     """Activation of the hidden layers. auto: the network's own.
     Or elu, parametric_elu, shifted_relu, relu, leaky_relu, celu, gelu, selu or silu."""

@@ -112,7 +112,9 @@ class Config:
     """Learning rate, or its peak if it has a schedule."""
     learning_rate_schedule: _OptionalShape = None
     """How the learning rate changes during training.
-    piecewise: the paper's schedule for CIFAR-100, which drops to 1/2, 1/20 and 1/200.
+    piecewise: constant between drops. These are the published ones for
+    the --network of trainers/cifar.py; otherwise the paper's for
+    CIFAR-100, to 1/2, 1/20 and 1/200.
     one_cycle: half a cosine wave up, and another one down."""
     learning_rate_warmup: _OptionalFloat = setting(None, between=(0.0, 0.999))
     """Fraction of the steps in which the learning rate rises to its peak.
@@ -148,8 +150,9 @@ class Config:
     """Run, checkpoint or .keras file whose weights the run begins with, where they fit.
     None: random weights."""
     freeze: _OptionalText = None
-    """First letters of the names of layers that are not trained, such as conv_1,conv_2.
-    Their batch normalisation uses its moving statistics. None: all layers are trained."""
+    """Prefixes of the names of the layers to freeze, such as conv_1,conv_2.
+    conv_1 also matches conv_10.
+    Frozen batch normalisation uses its moving statistics. None: all layers are trained."""
     backbone_learning_rate: float = setting(1.0, between=(0.0, 1000.0))
     """Learning rate of all layers before the last one, as a fraction of --learning_rate."""
     checkpoint_every: str = setting("60s", may_change=True)
@@ -157,7 +160,7 @@ class Config:
     checkpoints_kept: int = setting(2, may_change=True)
     """Number of checkpoints to keep."""
     recover: int = setting(0, may_change=True, between=(0, LARGEST_INT))
-    """How often a run may recover from a loss that is not finite.
+    """How many times a run may recover from a loss that is not finite.
     It returns to its last checkpoint and skips the batches that led to the loss."""
     histograms_every: _OptionalInt = setting(None, may_change=True)
     """Interval, in steps, between histograms of activations and gradients for TensorBoard.
@@ -165,7 +168,7 @@ class Config:
     profile: _OptionalText = setting(None, may_change=True)
     """First and last step to profile for TensorBoard, such as 100:110. None: no profile."""
     deterministic: bool = setting(False, may_change=True)
-    """Whether accelerators, too, repeat a run in every bit; they become slower, without XLA."""
+    """Makes a run repeat bit for bit on accelerators, too. It turns XLA off and may be slower."""
     seed: int = setting(0, between=(0, 2**32 - 1))
     """Seed of the initial weights, the order and augmentation of the images, and dropout."""
     run_dir: _OptionalText = setting(None, place=True)
