@@ -22,11 +22,15 @@ def command(pid: int) -> bytes:
         return b""
 
 
-def children(pid: int) -> list[int]:
-    """Returns the children of a process, in the order of their start; none if it has ended.
+def children(pid: int, program: bytes) -> list[int]:
+    """Returns the children of a process that run a program, in the order of their start.
 
-    A child counts from when its own program runs. Until then, its parent waits for it: a signal
-    that stops such a child stops both.
+    A parent waits for a child that has yet to start its program, and for helpers such as uname: a
+    signal that stops one of these stops both.
+
+    Args:
+        pid: The process; it has no children if it has ended.
+        program: Part of the command line of the children.
     """
     tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
     try:
@@ -34,7 +38,7 @@ def children(pid: int) -> list[int]:
     except OSError:
         return []
     own = command(pid)
-    return [child for child in found if command(child) != own]
+    return [child for child in found if program in command(child) and command(child) != own]
 
 
 def wait_until(happened: Callable[[], bool], seconds: float = 60, every: float = 0.01) -> None:

@@ -1,4 +1,4 @@
-"""A child counts as soon as its own program runs, and not before."""
+"""A child counts as soon as it runs the program that is meant."""
 
 import os
 import signal
@@ -13,12 +13,16 @@ def test_a_child_that_has_yet_to_start_its_program_does_not_count():
         signal.pause()
         os._exit(0)
     started = subprocess.Popen(["sleep", "100"])
+    helper = subprocess.Popen(["tail", "-f", "/dev/null"])
     try:
-        wait_until(lambda: started.pid in children(os.getpid()))
-        assert forked not in children(os.getpid())
+        wait_until(lambda: children(os.getpid(), b"tail"))
+        wait_until(lambda: children(os.getpid(), b"sleep"))
+        assert children(os.getpid(), b"sleep") == [started.pid]
+        assert forked not in children(os.getpid(), b"")
     finally:
         os.kill(forked, signal.SIGKILL)
         os.waitpid(forked, 0)
-        started.kill()
-        started.wait()
-    assert started.pid not in children(os.getpid())
+        for process in (started, helper):
+            process.kill()
+            process.wait()
+    assert children(os.getpid(), b"sleep") == []

@@ -74,7 +74,8 @@ class Search:
     def kill(self, name: str) -> bool:
         """Kills a process of the search, or a trial of any; returns whether there was one."""
         if name == "trial":
-            pids = [pid for process in self.processes.values() for pid in children(process.pid)]
+            running = [process.pid for process in self.processes.values()]
+            pids = [trial for pid in running for trial in children(pid, b"tuning/trial.py")]
             if not pids:
                 return False
             os.kill(random.choice(pids), signal.SIGKILL)

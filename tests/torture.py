@@ -129,7 +129,7 @@ class Start:
             return
         self.signal("SIGSTOP")  # so that it starts none meanwhile
         pid = self._process.pid
-        workers = processes.children(pid)
+        workers = processes.children(pid, b"trainers")
         for child in [workers[:1], workers[1:], workers][int(where * 3)] or [pid]:
             os.kill(child, signal.SIGKILL)
         self.signal("SIGCONT")

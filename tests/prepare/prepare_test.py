@@ -25,7 +25,7 @@ from keras_elu import data
 from keras_elu.data import jpeg
 from keras_elu.prepare import __main__ as prepare
 from keras_elu.prepare import archives, images, plan, processes, shards, sources
-from tests.processes import alive, children, command, wait_until
+from tests.processes import alive, children, wait_until
 
 REAL = os.environ.get("KERAS_ELU_DATA")
 # The published ground truth of the first validation images: 65, 970, 230, 809, 516.
@@ -797,7 +797,7 @@ def server(tmp_path_factory):
 
 def workers_of(pid):
     """The workers of a process, besides Python's resource tracker."""
-    return [child for child in children(pid) if b"spawn_main" in command(child)]
+    return children(pid, b"spawn_main")
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_run_resumes_after_a_worker_failed(victim, fault, said, launch, traine
     for line in process.stdout:
         lines.append(line)
         if "epoch 3/8" in line and "resuming" not in "".join(lines):
-            os.kill(children(process.pid)[victim], fault)
+            os.kill(children(process.pid, b"mnist.py")[victim], fault)
     output = "".join(lines)
     assert process.wait() == 0, output
     assert re.search(said, output), output

@@ -270,14 +270,17 @@ def test_a_trial_whose_loss_is_not_finite_fails_with_a_reason_that_the_search_pr
     assert not (here / "run" / "best.json").exists()
 
 
+TRIAL = b"tuning/trial.py"  # in the command line of a trial
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_no_trial_outlives_a_dead_search_and_the_same_command_resumes(number, flags, here):
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 2]
     command += ["--executions_per_trial", 1, "--parallel_trials", 2, "--run_dir", "run"]
     first = start(here, *command)
-    wait_until(lambda: first.poll() is not None or len(children(first.pid)) == 2, 300)
-    trials = children(first.pid)
+    wait_until(lambda: first.poll() is not None or len(children(first.pid, TRIAL)) == 2, 300)
+    trials = children(first.pid, TRIAL)
     first.send_signal(number)
     first.communicate()
     assert [ended(pid, seconds=15) for pid in trials] == [True, True]
@@ -299,8 +302,8 @@ def test_a_hanging_trial_is_killed_after_the_stated_time_and_resumed(flags, here
     command = [*flags, "--epochs", 2, "--steps_per_epoch", 5, "--max_trials", 1]
     command += ["--executions_per_trial", 1, "--run_dir", "run"]
     process = start(here, *command, script=["-c", code])
-    wait_until(lambda: process.poll() is not None or children(process.pid), 300)
-    (pid,) = children(process.pid)
+    wait_until(lambda: process.poll() is not None or children(process.pid, TRIAL), 300)
+    (pid,) = children(process.pid, TRIAL)
     os.kill(pid, signal.SIGSTOP)
     out, err = process.communicate()
     assert process.returncode == 0, out + err
