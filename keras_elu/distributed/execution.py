@@ -16,12 +16,17 @@ class NonFiniteLoss(ArithmeticError):
     """The loss is no longer finite.
 
     Attributes:
-        step: The first training step with such a loss, counted from 1.
+        step: The first training step with such a loss, counted from 1 by the optimizer, which does
+            not count the steps that a `LossScaleOptimizer` skips.
+        offset: The same step, counted from 1 within its execution.
     """
 
-    def __init__(self, step: int):
-        super().__init__(f"The loss of step {step:,} is not finite.")
-        self.step = step
+    def __init__(self, step: int, offset: int):
+        super().__init__(step, offset)
+        self.step, self.offset = step, offset
+
+    def __str__(self):
+        return f"The loss of step {self.step:,} is not finite."
 
 
 class StepScalars(NamedTuple):
@@ -74,7 +79,8 @@ class Execution:
             self._functions.scalars = StepScalars(self._scalars.names, rows)
             finite = np.isfinite(rows[:, 0])  # the losses
             if not finite.all():
-                raise NonFiniteLoss(int(before) + int(finite.argmin()) + 1)
+                offset = int(finite.argmin()) + 1
+                raise NonFiniteLoss(int(before) + offset, offset)
         return logs
 
     # In the graph: the number of the previous step, a row of scalars for each step, and the logs.

@@ -79,7 +79,7 @@ class Copies:
 
 
 class Agreement:
-    """Lets workers agree to do what any of them asks for.
+    """Lets workers agree to do what any of them asks for, and compare numbers.
 
     Args:
         strategy: The strategy of the workers.
@@ -97,9 +97,17 @@ class Agreement:
             return list(wishes)
         return (self._function(tf.constant(wishes, "int32")) > 0).numpy().tolist()
 
-    def _summed(self, wishes):
+    def same(self, *numbers: int) -> bool:
+        """Returns whether all workers pass the same numbers; all must call this together."""
+        if self._alone:
+            return True
+        totals = self._function(tf.constant(numbers, "int64")).numpy()
+        replicas = self._strategy.num_replicas_in_sync
+        return not any(self.any(*(totals != replicas * np.array(numbers)).tolist()))
+
+    def _summed(self, numbers):
         def summed():
-            here = tf.identity(wishes)  # on the replica's device, as the sum requires
+            here = tf.identity(numbers)  # on the replica's device, as the sum requires
             return tf.distribute.get_replica_context().all_reduce("SUM", here)
 
         return self._strategy.experimental_local_results(self._strategy.run(summed))[0]

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_elu.distributed.execution import NonFiniteLoss
 from keras_elu.distributed.model import DistributedModel
 from keras_elu.distributed.replicas import Agreement, Copies
 from keras_elu.training.store import Checkpoint, Store
@@ -64,12 +65,14 @@ class Checkpoints(keras.callbacks.Callback):
     Attributes:
         epoch: Number of epochs done. Pass it to `DistributedModel.fit` as `initial_epoch`.
         step: Number of steps done in the current epoch. Pass it to `fit` as `initial_step`.
+        done: Number of steps done in all epochs.
         start: Number of the first batch to train on.
 
     Raises:
         ValueError: If `every` is neither steps nor seconds, if another version of the package wrote
             the folder, or if `fit` is called with another class of model or with data that does
             not fit the checkpoint.
+        OSError: From `fit`, if workers have found different checkpoints.
 
     Example:
 
@@ -114,12 +117,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._found = checkpoint
         state = {} if checkpoint is None else checkpoint.state
         self.epoch, self.step = state.get("epoch", 0), state.get("step_of_epoch", 0)
-        self._done = self._saved = 0 if checkpoint is None else checkpoint.step
+        self.done = self._saved = 0 if checkpoint is None else checkpoint.step
         self._left_out = state.get("left_out", 0)  # Batches skipped after a failure.
 
     @property
     def start(self) -> int:
-        return self._done + self._left_out
+        return self.done + self._left_out
 
     @property
     def replicas(self) -> int | None:
@@ -135,11 +138,13 @@ class Checkpoints(keras.callbacks.Callback):
         """Saves a checkpoint before the first step, for `go_back`."""
         self._save_first = True
 
-    def go_back(self, step: int) -> None:
-        """Returns to the newest checkpoint and skips the batches up to and including `step`."""
+    def go_back(self, error: NonFiniteLoss) -> None:
+        """Returns to the newest checkpoint, and skips the batches up to that of the error."""
+        reached = self.start + error.offset
         self._store.wait()
+        self._agreement.any(False)  # Only the chief writes, and all workers wait for it.
         self._go_to(self._store.newest())
-        self._left_out += step - self._done
+        self._left_out = reached - self.done
 
     def close(self) -> None:
         """Waits until the last checkpoint is written."""
@@ -164,6 +169,11 @@ class Checkpoints(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         self._chief = strategy.extended.should_checkpoint
         self._agreement = self._agreement or Agreement(strategy)
+        if not self._agreement.same(self.done, self._left_out):
+            raise OSError(
+                "The workers have found different checkpoints: name a folder on a disk that they "
+                "share, and rerun the same command on all workers."
+            )
         self._copies = Copies(strategy, self.model.metrics_variables)
         self._steps = self.params["steps"]
         self._epoch, self._step = self.epoch, self.step
@@ -193,7 +203,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         end = batch + 1 if self._steps is None else min(batch + 1, self._steps)
-        self._done += end - self._step
+        self.done += end - self._step
         self._step = end
         stop, save = self._agreement.any(self._stop(), self._due())
         if end == self._steps:  # Validation still belongs to this epoch.
@@ -228,7 +238,7 @@ class Checkpoints(keras.callbacks.Callback):
             return False
         if self._seconds is not None:
             return time.monotonic() - self._last >= self._seconds
-        return self._done // self._every > self._saved // self._every
+        return self.done // self._every > self._saved // self._every
 
     def _snapshot(self) -> Checkpoint:
         variables = _variables(self.model)
@@ -250,7 +260,7 @@ class Checkpoints(keras.callbacks.Callback):
             "paths": [variable.path for variable in variables],
             "callbacks": memories,
         }
-        return Checkpoint(self._done, state, arrays)
+        return Checkpoint(self.done, state, arrays)
 
     def _save(self, checkpoint: Checkpoint) -> None:
         self._saved, self._last = checkpoint.step, time.monotonic()
@@ -262,7 +272,7 @@ class Checkpoints(keras.callbacks.Callback):
         if checkpoint is not None:
             self._save(checkpoint)
         self._store.wait()
-        raise Stopped(self._done)
+        raise Stopped(self.done)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         restore_variables(self.model, checkpoint)

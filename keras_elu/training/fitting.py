@@ -37,7 +37,8 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
     Raises:
         Stopped: After a stop signal, once the run is saved.
         NonFiniteLoss: If the loss is not finite, and no attempt to recover is left.
-        OSError: If the result cannot be written, or no checkpoint could be for half an hour.
+        OSError: If the result cannot be written, no checkpoint could be for half an hour or at a
+            stop signal, or workers have found different checkpoints.
     """
     folder, checkpoints = callbacks.folder, callbacks.checkpoints
     if folder.chief:
@@ -146,9 +147,10 @@ def _train(run: Run, callbacks: RunCallbacks) -> None:
             )
             return
         except NonFiniteLoss as error:
+            error.step = checkpoints.done + error.offset  # with the steps that a loss scale skipped
             if not attempts_left:
                 raise
-            checkpoints.go_back(error.step)
+            checkpoints.go_back(error)
             if callbacks.folder.chief:
                 print(
                     f"{error} Returning to {_position(run, checkpoints)} and skipping the batches "

@@ -75,6 +75,7 @@ def test_one_worker_agrees_with_itself(name):
     agreement = replicas.Agreement(strategies.strategy(name))
     assert agreement.any(True, False) == [True, False]
     assert agreement.any(False) == [False]
+    assert agreement.same(3, 2**40)
 
 
 def test_workers_do_what_one_of_them_wishes():
@@ -83,3 +84,4 @@ def test_workers_do_what_one_of_them_wishes():
     agreement = replicas.Agreement(strategy)
     agreement._alone = False
     assert agreement.any(True, False, True) == [True, False, True]
+    assert agreement.same(3, 2**40)

@@ -1,8 +1,14 @@
 """Runs that were stopped against runs that were not, equal in every bit."""
 
 import functools
+import itertools
+import os
 import pathlib
+import re
+import subprocess
+import sys
 import tempfile
+import types
 
 import keras
 import numpy as np
@@ -13,7 +19,9 @@ from keras_elu import training
 from keras_elu.monitoring.history import History
 from keras_elu.training import Checkpoints, NonFiniteLoss, Stopped
 from keras_elu.training.checkpoints import interval
+from keras_elu.training.store import Store
 
+ROOT = pathlib.Path(__file__).parents[2]
 STEPS, EPOCHS, BATCH = 5, 3, 8
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(STEPS * EPOCHS * BATCH, 6)).astype("float32")
@@ -199,27 +207,63 @@ def test_the_checkpoint_of_another_network_is_refused(tmp_path):
             checkpoints.check(keras.Model(inputs, layer(inputs)))
 
 
+def fit_past(bad, model, checkpoints):
+    """Trains two epochs, without the bad batches, and yields each error after going back."""
+    x = X.copy()
+    x[np.multiply(bad, BATCH)] = np.nan
+    while True:
+        try:
+            model.fit(
+                batches(checkpoints.start, x),
+                steps_per_epoch=STEPS,
+                epochs=2,
+                initial_epoch=checkpoints.epoch,
+                initial_step=checkpoints.step,
+                callbacks=[Written(checkpoints), checkpoints],
+                shuffle=False,
+                verbose=0,
+            )
+        except NonFiniteLoss as error:
+            checkpoints.go_back(error)
+            yield error
+        else:
+            checkpoints.close()
+            return
+
+
 def test_after_a_loss_that_is_not_finite_a_run_goes_back_and_leaves_its_batches_out(tmp_path):
-    bad = X.copy()
-    bad[7 * BATCH] = np.nan  # batch 7, of the second epoch
-    checkpoints = Checkpoints(tmp_path, every="3")
-    model = make()
-    arguments = {"steps_per_epoch": STEPS, "epochs": 2, "shuffle": False, "verbose": 0}
-    with pytest.raises(NonFiniteLoss) as caught:
-        model.fit(batches(x=bad), callbacks=[Written(checkpoints), checkpoints], **arguments)
-    assert caught.value.step == 8
-    checkpoints.go_back(caught.value.step)
+    checkpoints, model = Checkpoints(tmp_path, every="3"), make()
+    errors = fit_past([7], model, checkpoints)  # in the second epoch
+    assert next(errors).step == 8
     assert (checkpoints.epoch, checkpoints.step, checkpoints.start) == (1, 1, 8)
-    model.fit(
-        batches(checkpoints.start, bad),
-        initial_epoch=checkpoints.epoch,
-        initial_step=checkpoints.step,
-        callbacks=[checkpoints],
-        **arguments,
-    )
-    checkpoints.close()
+    assert list(errors) == []
     assert int(model.optimizer.iterations.numpy()) == 2 * STEPS
     assert all(np.isfinite(value).all() for value in values(model))
+    assert Checkpoints(tmp_path).start == 2 * STEPS + 2
+
+
+@pytest.mark.parametrize(
+    ("steps_per_execution", "steps", "left_out"),
+    [(1, [8, 8], 4), (3, [8, 5], 7)],  # from the checkpoints after steps 6 and 3
+)
+def test_a_second_failure_before_the_next_checkpoint_leaves_the_batches_of_both_out(
+    steps_per_execution, steps, left_out, tmp_path
+):
+    checkpoints = Checkpoints(tmp_path, every="3")
+    model = make(steps_per_execution=steps_per_execution)
+    errors = fit_past([7, 9], model, checkpoints)
+    assert [error.step for error in itertools.islice(errors, 3)] == steps
+    assert Checkpoints(tmp_path).start == 2 * STEPS + left_out
+
+
+def test_the_steps_that_a_loss_scale_skipped_count_as_batches(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01), initial_scale=2**22)
+    checkpoints, model = Checkpoints(tmp_path, every="3"), make(optimizer=optimizer)
+    errors = fit_past([7], model, checkpoints)
+    assert next(errors).step < 8, "the test needs steps that the loss scale skips"
+    assert checkpoints.start == 8
+    assert list(errors) == []
     assert Checkpoints(tmp_path).start == 2 * STEPS + 2
 
 
@@ -328,3 +372,63 @@ def test_an_interval_is_a_number_or_a_text(every):
 def test_what_is_no_interval_is_refused(every):
     with pytest.raises(ValueError, match="must be steps, such as 100"):
         interval(every)
+
+
+def test_workers_look_for_the_checkpoint_only_when_the_chief_has_written_it(tmp_path, monkeypatch):
+    calls = []
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints._agreement = types.SimpleNamespace(any=lambda wish: calls.append("agree"))
+    for name in ("wait", "newest"):
+        monkeypatch.setattr(Store, name, lambda self, name=name: calls.append(name))
+    checkpoints.go_back(NonFiniteLoss(1, offset=1))
+    assert calls == ["wait", "agree", "newest"]
+
+
+WORKER = """
+import pathlib, sys
+import keras, numpy as np, tensorflow as tf
+from keras_elu import training
+from keras_elu.distributed import cluster
+
+index = cluster.read().index
+strategy = training.strategy("multiworker")
+with strategy.scope():
+    inputs = keras.Input((2,))
+    model = training.DistributedModel(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+data = tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1)))).repeat()
+
+def fit(checkpoints, epochs):
+    model.fit(
+        data.skip(checkpoints.start),
+        steps_per_epoch=2,
+        epochs=epochs,
+        initial_epoch=checkpoints.epoch,
+        callbacks=[checkpoints],
+        verbose=0,
+    )
+    checkpoints.close()
+
+own = pathlib.Path(f"of-{index}")
+fit(training.Checkpoints(own), 1)
+try:
+    fit(training.Checkpoints(own), 2)
+except OSError as error:
+    print(error, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.multiworker
+def test_workers_that_find_different_checkpoints_all_say_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WORKER)
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_elu.launch", "--workers", "2", "--restarts", "0", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        text=True,
+    )
+    said = re.findall(r"\[(\d)\] The workers have found different checkpoints: ", done.stdout)
+    assert sorted(said) == ["0", "1"], done.stderr
