@@ -271,7 +271,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _save_and_stop(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
             self._save(checkpoint)
-        self._store.wait()
+        if self._chief:
+            self._store.check_saved(self.done)
         raise Stopped(self.done)
 
     def _restore(self, checkpoint: Checkpoint) -> None:

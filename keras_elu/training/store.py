@@ -1,6 +1,7 @@
 """Checkpoints on disk. Only complete and intact files count."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +23,7 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.npz")
 
 
 class CannotSave(OSError):
-    """No checkpoint could be written for half an hour."""
+    """No checkpoint could be written for half an hour, or when the run was stopped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +59,13 @@ class Store:
         self._writing: concurrent.futures.Future | None = None
         self._failing_since: float | None = None
         self._damaged: list[pathlib.Path] = []
+        self._last: int | None = None  # the step of the newest checkpoint
 
     def newest(self) -> Checkpoint | None:
         """Returns the newest intact checkpoint, and names damaged ones on stderr.
 
         Raises:
-            ValueError: If another version of the package wrote it.
+            ValueError: If another version of the package wrote it, or if it cannot be read.
         """
         self._damaged = []
         found = None
@@ -75,6 +77,7 @@ class Store:
         for path in self._damaged:
             instead = "there is no earlier one" if found is None else "the previous one is used"
             print(f"{path} is damaged: {instead}", file=sys.stderr, flush=True)
+        self._last = None if found is None else found.step
         return found
 
     @property
@@ -105,6 +108,19 @@ class Store:
                     "room there and repeat the command."
                 )
 
+    def check_saved(self, step: int) -> None:
+        """Waits as `wait`, and raises `CannotSave` if the newest checkpoint is of another step."""
+        self.wait()
+        if self._last != step:
+            then = "there is no checkpoint, and the same command begins again"
+            if self._last is not None:
+                then = (
+                    f"the same command resumes from the last checkpoint, after step {self._last:,}"
+                )
+            raise CannotSave(
+                f"The run stopped, but step {step:,} could not be saved in {self._folder}: {then}."
+            )
+
     def clear(self, all_but: int = 0) -> None:
         """Removes all files, except for the newest `all_but`."""
         self.wait()
@@ -116,13 +132,15 @@ class Store:
 
     def _files(self) -> list[pathlib.Path]:
         """The files, oldest first."""
-        paths = [path for path in self._folder.glob("step-*.npz") if _NAME.fullmatch(path.name)]
-        return sorted(
-            paths, key=lambda path: (int(_NAME.fullmatch(path.name)[1]), path.stat().st_mtime_ns)
-        )
+        ages = {}
+        for path in self._folder.glob("step-*.npz"):
+            if name := _NAME.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):  # The chief removes old ones.
+                    ages[path] = int(name[1]), path.stat().st_mtime_ns
+        return sorted(ages, key=ages.get)
 
     def _write(self, checkpoint: Checkpoint) -> None:
-        unfinished = self._folder / f"unfinished-{checkpoint.step}.npz"
+        unfinished = self._folder / "unfinished-step.npz"  # Replaces that of a killed process.
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -142,6 +160,7 @@ class Store:
                     flush=True,
                 )
             return
+        self._last = checkpoint.step
         if self._failing_since is not None:
             self._failing_since = None
             print(
@@ -175,17 +194,28 @@ class _Hashing:
 
 
 def read(path: pathlib.Path) -> Checkpoint | None:
-    """Returns the checkpoint in a file, or None if the file is damaged."""
+    """Returns the checkpoint in a file, or None if the file is damaged or does not exist.
+
+    Raises:
+        ValueError: With one sentence, if the file cannot be read, or if another version of the
+            package wrote it.
+    """
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        return None
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        name = _NAME.fullmatch(path.name)
-        if name is None or not digest.startswith(name[2]):
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            state = json.loads(str(arrays["state"]))
-            values = {name: arrays[name] for name in arrays.files if name != "state"}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            if not hashlib.file_digest(file, "sha256").hexdigest().startswith(name[2]):
+                return None
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                state = json.loads(str(arrays["state"]))
+                values = {name: arrays[name] for name in arrays.files if name != "state"}
+    except (FileNotFoundError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}).") from error
+    if not isinstance(state, dict):
         return None
     if state.pop("format", None) != FORMAT:
         raise ValueError(

@@ -137,8 +137,8 @@ class TrialRunner(threading.Thread):
             if attempt.pruned:
                 reason = "it was worse than the median of the others"
                 return _ended(outcomes.PRUNED, curve, self._objective, reason)
-            if attempt.code in (commands.RESUMABLE, -signal.SIGTERM):
-                continue
+            if attempt.code in (commands.RESUMABLE, -signal.SIGTERM) or self._stopping():
+                continue  # also if it could not be saved, on a full disk
             if attempt.code == 2:
                 if self._is_free(trial, run):
                     raise machines.CannotRun(self._last_words(trial))

@@ -1,6 +1,7 @@
 """Training longer, keeping the best epoch and stopping early: the same as without interruption."""
 
 import csv
+import errno
 import gc
 import json
 import re
@@ -8,7 +9,7 @@ import re
 import keras
 import pytest
 
-from keras_elu import training
+from keras_elu import files, training
 from keras_elu.recipes import imagenet_resnet, mnist
 from keras_elu.training import signals
 
@@ -101,6 +102,23 @@ def test_a_stopped_run_continues_with_more_epochs(train, stop):
     stopped(train, "run", "--epochs", 2, stop=stop)
     stopped(train, "run", "--epochs", 3, stop=2)
     same(train("run", "--epochs", 3), train("straight", "--epochs", 3))
+
+
+def test_a_run_that_cannot_be_saved_when_it_stops_fails(train, monkeypatch, capsys):
+    complete = files.complete
+
+    def refuse(unfinished, path):
+        if path.suffix == ".npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        complete(unfinished, path)
+
+    monkeypatch.setattr(files, "complete", refuse)
+    with pytest.raises(SystemExit) as stop:
+        train("run", "--epochs", 1, stop=1)
+    assert stop.value.code == 1
+    err = capsys.readouterr().err
+    assert "error: The run stopped, but step 2 could not be saved in " in err
+    assert "Stopped and saved" not in err
 
 
 @pytest.mark.slow

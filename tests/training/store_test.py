@@ -1,6 +1,11 @@
 """Checkpoints on disk, and real damage to them."""
 
+import errno
+import hashlib
+import io
+import json
 import os
+import pathlib
 import random
 import re
 import subprocess
@@ -112,6 +117,74 @@ def test_one_of_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"another version of keras_elu: .*\.$"):
         Store(tmp_path).newest()
+
+
+def test_one_that_cannot_be_read_is_no_damage_and_stays(tmp_path, monkeypatch, capsys):
+    saved(tmp_path, 1, 2)
+    before, opening = files(tmp_path), pathlib.Path.open
+
+    def refuse(self, mode="r", *arguments, **keywords):
+        if self.name.startswith("step-00000002-"):
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return opening(self, mode, *arguments, **keywords)
+
+    monkeypatch.setattr(pathlib.Path, "open", refuse)
+    with pytest.raises(
+        ValueError, match=r"step-00000002-.*npz cannot be read \(Input/output error"
+    ):
+        Store(tmp_path).newest()
+    assert (files(tmp_path), capsys.readouterr().err) == (before, "")
+
+
+def test_one_that_vanishes_after_it_was_listed_does_not_count(tmp_path):
+    saved(tmp_path, 1)
+    (tmp_path / f"step-00000002-{'0' * 16}.npz").symlink_to(tmp_path / "vanished")
+    assert Store(tmp_path).newest().step == 1
+
+
+def test_one_whose_state_is_not_an_object_is_damaged(tmp_path, capsys):
+    content = io.BytesIO()
+    np.savez(content, state=np.array(json.dumps([1, 2])))
+    digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
+    (tmp_path / f"step-00000001-{digest}.npz").write_bytes(content.getvalue())
+    assert Store(tmp_path).newest() is None
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_processes_killed_while_they_write_leave_one_file_until_the_next_is_written(
+    tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(store.files, "complete", lambda *paths: 1 / 0)
+        for step in (1, 2):
+            with pytest.raises(ZeroDivisionError):
+                saved(tmp_path, step)
+    (unfinished,) = files(tmp_path)
+    assert unfinished.startswith("unfinished-")
+    saved(tmp_path, 3)
+    assert [name[:13] for name in files(tmp_path)] == ["step-00000003"]
+
+
+def test_a_run_that_stops_is_given_the_last_step_that_is_saved(tmp_path, monkeypatch, capsys):
+    def refuse(*paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.files, "complete", refuse)
+        with pytest.raises(CannotSave, match=r"step 1 could not .*: there is no checkpoint, and"):
+            saved(tmp_path, 1).check_saved(1)
+    made = saved(tmp_path, 1)
+    made.check_saved(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.files, "complete", refuse)
+        made.write(Checkpoint(2, {}, ARRAYS))
+        with pytest.raises(CannotSave, match=r"step 2 could not .* checkpoint, after step 1\.$"):
+            made.check_saved(2)
+    made.write(Checkpoint(3, {}, ARRAYS))
+    made.check_saved(3)
+    resumed = Store(tmp_path)
+    resumed.newest()
+    resumed.check_saved(3)
 
 
 @pytest.fixture

@@ -41,6 +41,10 @@ elif kind == "hang":
 elif kind == "save":  # at the end of stdin, as trial.py does
     sys.stdin.read()
     (run / "saved").touch()
+elif kind == "full":  # the disk, when it is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: The run could not be saved."))
+    print("running")
+    time.sleep(1000)
 elif kind == "slow":
     for i in range(25):
         time.sleep(0.02)
@@ -170,6 +174,13 @@ def test_a_runner_that_is_to_stop_lets_its_trial_save_and_leaves_no_outcome(run,
     outcome, runner = run("hang", stop=lambda: log.exists() and log.stat().st_size > 0)
     assert (outcome, runner.error) == (None, None)
     assert log.read_text() == "attempt 0\n"
+
+
+def test_a_trial_that_cannot_save_when_the_runner_stops_leaves_no_outcome(run, tmp_path):
+    log = tmp_path / "07.log"
+    outcome, runner = run("full", stop=lambda: log.exists() and "running" in log.read_text())
+    assert (outcome, runner.error) == (None, None)
+    assert "could not be saved" in log.read_text()
 
 
 def test_a_runner_whose_oracle_fails_lets_its_trial_save(run, tmp_path):
