@@ -102,7 +102,7 @@ def _complete(script: str, flags: list[str]) -> list[str]:
     if strategy is None:
         flags = [*flags, "--strategy", "multiworker"]
     if run_dir is None:  # one for all workers and all restarts
-        name = f"{pathlib.Path(script).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        name = f"{pathlib.Path(script).stem}-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"
         flags = [*flags, "--run_dir", str(pathlib.Path("runs", name))]
     return flags
 

@@ -104,10 +104,10 @@ def test_a_number_of_threads_in_the_environment_stays(launch):
 
 
 FLAGS = {
-    "none": ((), r"--strategy multiworker --run_dir runs/trainer-\d{8}-\d{6}"),
+    "none": ((), r"--strategy multiworker --run_dir runs/trainer-\d{8}-\d{6}-\d{6}"),
     "a strategy": (
         ("--strategy=multiworker", "--restarts", "x"),
-        r"--strategy=multiworker --restarts x --run_dir runs/trainer-\d{8}-\d{6}",
+        r"--strategy=multiworker --restarts x --run_dir runs/trainer-\d{8}-\d{6}-\d{6}",
     ),
     "a folder": (("--run-dir=a",), "--run-dir=a --strategy multiworker"),
 }

@@ -146,7 +146,7 @@ class Config:
     The model of the epoch in which it was best is saved as best.keras. None: it is not."""
     patience: _OptionalInt = None
     """Number of epochs without a better --keep_best after which the run stops. None: never."""
-    initial_weights: _OptionalText = None
+    initial_weights: _OptionalText = setting(None, path=True)
     """Run, checkpoint or .keras file whose weights the run begins with, where they fit.
     None: random weights."""
     freeze: _OptionalText = None

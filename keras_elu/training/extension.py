@@ -33,8 +33,18 @@ class Extension:
     epochs: int
     scheduled: int
 
-    def check(self, run: Run) -> None:
-        """Raises `ValueError`, with one sentence, if further epochs would change nothing."""
+    def check(self, run: Run, start: int) -> None:
+        """Raises `ValueError`, with one sentence, if the run cannot be trained longer.
+
+        Args:
+            run: The run.
+            start: The batch at which it would continue: 0 without an intact checkpoint.
+        """
+        if not start and (self.folder / "result.json").exists():
+            raise ValueError(
+                f"--run_dir {self.folder} holds a complete run without a checkpoint to continue "
+                f"from: begin a new run with --initial_weights {self.folder}."
+            )
         config, first = run.config, self.epochs * run.steps_per_epoch
         last = config.epochs * run.steps_per_epoch
         if config.epochs > self.epochs and not _rates(run, first, last).any():
@@ -114,11 +124,6 @@ def plan(config: AnyConfig) -> tuple[AnyConfig, Extension | None]:
         return config, None
     folder = pathlib.Path(config.run_dir)
     complete = (folder / "result.json").exists()
-    if complete and not any((folder / "checkpoints").glob("step-*.npz")):
-        raise ValueError(
-            f"--run_dir {folder} holds a complete run without a checkpoint to continue from: begin "
-            f"a new run with --initial_weights {folder}."
-        )
     if complete and not longer and _stopped(folder) is None:
         return config, None  # no epoch is left for more patience
     if complete and not more_patient and (done := _stopped(folder)) is not None:

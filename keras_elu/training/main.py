@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import signal
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,9 @@ def main(
     """Trains, resumes or evaluates the run that a command line describes.
 
     Errors in the command line, the data set or the folder are found before anything is written.
-    The exit code is 0 for a complete run, 1 for a failed one, 2 for a wrong command line, and 75
-    for a run that a signal stopped after it was saved. Every error message is one sentence.
+    The exit code is 0 for a complete run, 1 for a failed one, 2 for a wrong command line, 75 for a
+    run that a signal stopped after it was saved, and 130 for Ctrl-C while there is nothing to save.
+    Every error message is one sentence.
 
     Args:
         recipe: A module of `keras_elu.recipes`.
@@ -44,15 +46,18 @@ def main(
         trial: Name of the search trial that the run belongs to. Such a run leaves the test set
             alone.
     """
-    with commands.checking_arguments():
-        parsed = command_line.parse(recipe, arguments)
-        config = resolve(recipe, parsed)
-        strategy = devices.set_up(config)
-    wanted = default_dataset(recipe) if parsed.dataset == "auto" else config.dataset
-    if config.evaluate is None:
-        _train(recipe, config, strategy, wanted, trial)
-    else:
-        _evaluate(recipe, config, strategy, wanted, parsed)
+    try:
+        with commands.checking_arguments():
+            parsed = command_line.parse(recipe, arguments)
+            config = resolve(recipe, parsed)
+            strategy = devices.set_up(config)
+        wanted = default_dataset(recipe) if parsed.dataset == "auto" else config.dataset
+        if config.evaluate is None:
+            _train(recipe, config, strategy, wanted, trial)
+        else:
+            _evaluate(recipe, config, strategy, wanted, parsed)
+    except KeyboardInterrupt:  # while there is nothing to save
+        sys.exit(128 + signal.SIGINT)
 
 
 def _train(
@@ -71,9 +76,9 @@ def _train(
                 print(f"{folder.path} holds this run, already complete: see its result.json.")
             return
         run = prepare_run(recipe, config, strategy, trial)
-        if longer is not None:
-            longer.check(run)
         callbacks = RunCallbacks(run, folder, stop)
+        if longer is not None:
+            longer.check(run, callbacks.checkpoints.start)
         taken = None
         if config.initial_weights is not None and not callbacks.checkpoints.start:
             taken = initial_weights.take(run, getattr(recipe, "pretrained", None))
@@ -101,12 +106,12 @@ def _evaluate(
     wanted: str,
     given: Config,
 ) -> None:
-    chief, stop = devices.is_chief(config), StopSignals()
+    chief = devices.is_chief(config)
     with commands.checking_arguments():
         run, source = evaluation.prepare(recipe, config, strategy, given)
     if chief:
         _warn_of_digits(run, wanted)
-    with stop.handled(), _failures_explained(run, chief):
+    with _failures_explained(run, chief):
         fitting.evaluate(run, source, chief)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import itertools
 import json
 import math
 import os
@@ -201,6 +200,5 @@ def _finite(values):
 
 
 def _new(folder: pathlib.Path, name: str) -> pathlib.Path:
-    name = f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
-    return next(folder / name for name in names if not (folder / name).exists())
+    # Microseconds, because several runs may start in the same second.
+    return folder / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S-%f}"

@@ -86,7 +86,9 @@ def test_another_layout_of_tyros_errors_still_gives_one_sentence(box, monkeypatc
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("flag", ["data_dir", "manual_dir", "run_dir", "config", "evaluate"])
+@pytest.mark.parametrize(
+    "flag", ["data_dir", "manual_dir", "initial_weights", "run_dir", "config", "evaluate"]
+)
 def test_a_tilde_is_the_home_folder(flag, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a").write_text('{"recipe": "mnist", "seed": 5}')

@@ -1,3 +1,7 @@
+import os
+import signal
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -5,7 +9,7 @@ import tensorflow as tf
 
 from keras_elu import data, training
 from keras_elu.recipes import cifar, mnist
-from keras_elu.training import evaluation, store
+from keras_elu.training import evaluation, fitting, store
 from keras_elu.training.config import resolve
 
 X = np.random.default_rng(0).normal(size=(64, 5)).astype("float32")
@@ -269,3 +273,17 @@ def test_weights_without_names_of_classes_are_refused(pets, tmp_path):
     (tmp_path / "run" / "config.json").write_text('{"dataset": "digits"}')
     with pytest.raises(ValueError, match="holds weights for digits, not for synthetic"):
         prepared(path)
+
+
+def test_ctrl_c_ends_an_evaluation_at_once_without_a_traceback(
+    digits_run, data_dir, monkeypatch, capsys
+):
+    def evaluate(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    monkeypatch.setattr(fitting, "evaluate", evaluate)
+    with pytest.raises(SystemExit) as stop:
+        training.main(mnist, ["--evaluate", str(digits_run), "--data_dir", str(data_dir)])
+    assert stop.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == ""

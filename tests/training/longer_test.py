@@ -154,6 +154,16 @@ def test_epochs_that_change_nothing_and_runs_without_a_checkpoint_are_refused(tr
     assert (folder / "result.json").exists()
 
 
+def test_a_complete_run_whose_only_checkpoint_is_damaged_is_refused_and_kept(train, capsys):
+    folder = train("run", "--epochs", 1)
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    checkpoint.write_bytes(b"PK")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    line = refused(capsys, train, "run", "--epochs", 2)
+    assert "holds a complete run without a checkpoint to continue from: begin a new run" in line
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
 @pytest.mark.parametrize("metric", [pytest.param("val_loss", marks=SLOW), "val_accuracy"])
 def test_the_best_model_is_that_of_a_run_that_ends_with_the_best_epoch(train, metric, capsys):
     flags = ("--learning_rate", 0.06, "--seed", 3)

@@ -177,9 +177,9 @@ def test_a_folder_that_forbids_writing_is_refused(tmp_path, monkeypatch):
 
 def test_runs_that_start_in_the_same_second_get_different_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = RunFolder(mnist, CONFIG)
+    first, second = RunFolder(mnist, CONFIG), RunFolder(mnist, CONFIG)
     first.start(CLASSES, EXAMPLES)
-    second = RunFolder(mnist, CONFIG)
+    second.start(CLASSES, EXAMPLES)
     assert first.path.parts[0] == "runs"
     assert first.path.name.startswith("mnist-digits-")
     assert first.path != second.path
