@@ -46,7 +46,8 @@ class Checkpoints(keras.callbacks.Callback):
     per replica), the position in the data, and the state of other callbacks. Nothing else matters:
     random numbers come from variables of the model, and the pipelines of `keras_elu.data` are a
     function of the step. Resumed on the same devices, a run equals an uninterrupted one in every
-    bit; on another number of replicas, to rounding.
+    bit. On another number of replicas, it does to rounding, if it has neither dropout nor batch
+    normalisation or as many pieces of a batch: replicas times micro-batches.
 
     Pass it last among the callbacks of a `DistributedModel`. Pass `fit` an endless data set that
     begins at batch `start`, and `steps_per_epoch`. A finite data set can be resumed only between

@@ -54,7 +54,8 @@ def fit(run: Run, callbacks: RunCallbacks) -> dict[str, Any]:
         if checkpoints.replicas not in (None, run.replicas):
             print(
                 f"replicas: {run.replicas} instead of {checkpoints.replicas}; results agree to "
-                "rounding, but no longer bit for bit",
+                "rounding, apart from those of dropout and batch normalisation, unless replicas "
+                "times micro-batches are as many as before",
                 flush=True,
             )
     with run.model.distribute_strategy.scope():
