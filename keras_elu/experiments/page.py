@@ -107,7 +107,7 @@ def _tests(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> list[st
             f"{found.measure}: {found.lower} < {found.higher}",
             len(found.differences),
             sum(d > 0 for d in found.differences),
-            "-" if math.isinf(found.mean) else f"{found.mean:+.3g}",
+            f"{found.mean:+.3g}" if math.isfinite(found.mean) else "-",
             f"{found.p:.3g}",
         ]
         for found in orderings.compare(experiment, runs)
