@@ -14,11 +14,14 @@ def unit_means(model: keras.Model, x) -> dict[str, np.ndarray]:
 
     Args:
         model: A functional model. Only layers that are an activation and nothing else are covered.
-        x: One batch of inputs. A unit of a convolution is a channel; its positions count as
-            examples.
+        x: One batch of inputs. A unit of a convolution is a channel, the last axis; its positions
+            count as examples.
 
     Returns:
         An array of shape `(units,)` for each activation layer.
+
+    Raises:
+        ValueError: If convolutions have the channels first.
 
     Example:
 
@@ -139,13 +142,30 @@ def bias_shift(model: keras.Model, x, labels, learning_rate: float) -> dict[str,
 
 
 def outputs(model, x) -> dict[str, np.ndarray]:
-    """Returns the outputs of each activation layer, of shape `(examples, units)`."""
+    """Returns the outputs of each activation layer, of shape `(examples, units)`.
+
+    Raises:
+        ValueError: If the channels of an activation layer need not be its last axis.
+    """
+    spatial = [layer for layer in saturation.activations(model) if len(layer.output.shape) > 2]
+    for layer in _layers(model) if spatial else ():
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise ValueError(
+                f"The channels of {spatial[0].name!r} need not be its last axis, because "
+                f"{layer.name!r} has them first: build the model with "
+                'data_format="channels_last".'
+            )
     with double.precision():
         copy = double.copied(model)
         _, seen = saturation.observer(copy)(x, training=False)
         found = [keras.ops.convert_to_numpy(output) for _, output in seen]
     names = [layer.name for layer in saturation.activations(copy)]
     return {n: y.reshape(-1, y.shape[-1]) for n, y in zip(names, found, strict=True)}
+
+
+def _layers(model):
+    for layer in model.layers:
+        yield from _layers(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def _joined(weights: np.ndarray, bias: np.ndarray) -> np.ndarray:

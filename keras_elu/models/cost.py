@@ -8,11 +8,12 @@ import keras
 _DENSE = (keras.layers.Dense,)
 _CONVOLUTIONS = tuple(
     getattr(keras.layers, f"{kind}{rank}D")
-    for kind in ("Conv", "DepthwiseConv")
+    for kind in ("Conv", "DepthwiseConv", "SeparableConv")
     for rank in (1, 2, 3)
     if hasattr(keras.layers, f"{kind}{rank}D")
 )
 _WITH_KERNEL: Any = (*_DENSE, *_CONVOLUTIONS)
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")  # a layer has one, or the last two
 
 
 def multiply_accumulates(model: keras.Model) -> int:
@@ -50,10 +51,11 @@ def multiply_accumulates(model: keras.Model) -> int:
         if isinstance(layer, keras.Model):
             total += multiply_accumulates(layer)
         elif isinstance(layer, _WITH_KERNEL):
-            total += _positions(layer) * math.prod(layer.kernel.shape)
+            kernels = [getattr(layer, name) for name in _KERNELS if hasattr(layer, name)]
+            total += _positions(layer) * sum(math.prod(kernel.shape) for kernel in kernels)
         elif hasattr(layer, "multiply_accumulates"):
             total += layer.multiply_accumulates
-        elif any(len(weight.shape) > 1 and weight.name == "kernel" for weight in layer.weights):
+        elif any(len(w.shape) > 1 and w.name.endswith("kernel") for w in layer.weights):
             raise ValueError(
                 f"The arithmetic of {layer.name!r} ({type(layer).__name__}) is not known: count "
                 "models of dense and convolutional layers."
@@ -82,7 +84,8 @@ def pflop(model: keras.Model, examples: float) -> float:
 
 def _positions(layer) -> int:
     """How often a kernel is applied to an example."""
-    sides = layer.output.shape[1:-1]
+    first = getattr(layer, "data_format", None) == "channels_first"
+    sides = layer.output.shape[2:] if first else layer.output.shape[1:-1]
     if None in sides:
         raise ValueError(
             f"The output of {layer.name!r} has the shape {tuple(layer.output.shape)}: build the "

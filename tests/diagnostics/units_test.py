@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import oracle
+import pytest
 
 from keras_elu import diagnostics
 
@@ -45,6 +46,21 @@ def test_the_positions_of_a_channel_count_as_examples():
     means = diagnostics.unit_means(model, x)["relu"]
     expected = np.maximum(x.astype("float64"), 0).mean(axis=(0, 1, 2))
     np.testing.assert_allclose(means, expected, **EXACT)
+
+
+def test_channels_that_are_not_the_last_axis_are_refused():
+    first = {"data_format": "channels_first"}
+    inputs = keras.Input((3, 4, 4))
+    inner = keras.Model(inputs, keras.layers.Conv2D(2, 3, **first)(inputs))
+    inputs = keras.Input((3, 4, 4))
+    model = keras.Model(inputs, keras.layers.ReLU(name="relu")(inner(inputs)))
+    with pytest.raises(ValueError, match="last axis, because 'conv2d"):
+        diagnostics.unit_means(model, np.ones((1, 3, 4, 4)))
+    # Without positions, the units are the last axis in any case.
+    inputs = keras.Input((2, 1, 1))
+    x = keras.layers.ReLU(name="relu")(keras.layers.Flatten(**first)(inputs))
+    means = diagnostics.unit_means(keras.Model(inputs, x), np.ones((1, 2, 1, 1)))
+    assert means["relu"].tolist() == [1, 1]
 
 
 def test_the_bias_shift_is_measured_after_one_step_of_gradient_descent():

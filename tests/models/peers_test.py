@@ -183,6 +183,23 @@ def test_arithmetic_includes_companions_nested_models_and_depthwise_kernels():
     assert models.multiply_accumulates(keras.Model(inputs, outputs)) == 16 * 27 + 16 * 3 * 5
 
 
+def test_arithmetic_of_separable_convolutions_and_of_channels_first():
+    x = inputs = keras.Input((9, 7, 4))
+    x = keras.layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2)(x)
+    separable = keras.Model(inputs, x)
+    assert models.multiply_accumulates(separable) == 4 * 3 * (9 * 4 * 2 + 8 * 5)
+    inputs = keras.Input((9, 4))
+    sequence = keras.Model(inputs, keras.layers.SeparableConv1D(5, 3)(inputs))
+    assert models.multiply_accumulates(sequence) == 7 * (3 * 4 + 4 * 5)
+    first = {"data_format": "channels_first"}
+    x = inputs = keras.Input((4, 9, 7))
+    x = keras.layers.Conv2D(6, 3, **first)(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", **first)(x)
+    x = keras.layers.SeparableConv2D(5, 3, **first)(x)
+    counted = models.multiply_accumulates(keras.Model(inputs, x))
+    assert counted == 7 * 5 * (9 * 4 * 6 + 9 * 6) + 5 * 3 * (9 * 6 + 6 * 5)
+
+
 def test_arithmetic_that_is_not_known_is_refused():
     inputs = keras.Input((None, 8, 3))
     x = keras.layers.Conv2D(4, 3)(inputs)
