@@ -15,11 +15,12 @@ class ScaledSGD(keras.optimizers.SGD):
     Args:
         multipliers: Factors, 0 or larger, by pattern. A variable has the factor of the first
             regular expression found in its path, such as "conv_1/kernel", and otherwise 1.
-        **keywords: Those of `keras.optimizers.SGD`.
+        **keywords: Those of `keras.optimizers.SGD`; with factors, none for clipping or weight
+            decay. Weights can decay by a `kernel_regularizer` instead.
 
     Raises:
-        ValueError: If a factor is not a finite number, 0 or larger, or a pattern is no regular
-            expression.
+        ValueError: If a factor is not a finite number, 0 or larger, a pattern is no regular
+            expression, or there are factors together with clipping or weight decay.
 
     Example:
 
@@ -46,14 +47,22 @@ class ScaledSGD(keras.optimizers.SGD):
             raise ValueError(
                 f"The pattern {error.pattern!r} is no regular expression ({error.msg})."
             ) from None
+        for name in ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay"):
+            if self.multipliers and (value := getattr(self, name)):
+                raise ValueError(
+                    f"Multipliers scale gradients, which {name}={value!r} would undo or bypass: "
+                    f"leave out {name}, or the multipliers."
+                )
 
     def build(self, variables):
         super().build(variables)
         self._factors = [self._factor(variable) for variable in variables]
 
     def apply(self, grads, trainable_variables=None):
-        # The update is linear in the gradient: a factor on it is one on the learning rate.
-        factors = self._factors if self.built else map(self._factor, trainable_variables)
+        # Without clipping and weight decay, the update is linear in the gradient: a factor on it is
+        # one on the learning rate. After layers were frozen, Keras gives the remaining variables.
+        given = trainable_variables is not None
+        factors = map(self._factor, trainable_variables) if given else self._factors
         grads = [
             grad if grad is None or factor == 1 else factor * grad
             for grad, factor in zip(grads, factors, strict=True)

@@ -213,6 +213,33 @@ def test_scaled_sgd_is_a_plain_one_without_factors_and_survives_saving():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"clipnorm": 1.0}, {"clipvalue": 1.0}, {"global_clipnorm": 1.0}, {"weight_decay": 0.1}],
+)
+def test_scaled_sgd_refuses_what_does_not_follow_its_factors(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"{name}=.*: leave out {name}, or the multipliers") as e:
+        ScaledSGD({"bias": 2.0}, **setting)
+    assert str(e.value).count(".") == 1 + str(setting[name]).count(".")
+    ScaledSGD(**setting)  # without factors it is Keras's SGD
+
+
+def test_scaled_sgd_trains_what_is_left_after_a_layer_was_frozen():
+    optimizer = ScaledSGD({"second": 2.0, "first": 3.0}, learning_rate=0.5)
+    first, second = (keras.layers.Dense(1, use_bias=False, name=n) for n in ("first", "second"))
+    model = keras.Sequential([keras.Input((1,)), first, second])
+    model.compile(optimizer, "mse")
+    model.set_weights([np.ones((1, 1)), np.ones((1, 1))])
+    one, two = np.ones((1, 1)), np.full((1, 1), 2.0)
+    model.fit(one, two, verbose=0)  # both derivatives are 2 * (1 - 2) = -2
+    assert [w.item() for w in model.get_weights()] == [1 + 3.0, 1 + 2.0]
+    first.trainable = False
+    model.compile(optimizer, "mse")
+    model.fit(one, two, verbose=0)  # 2 * (12 - 2) * 4 = 80
+    assert [w.item() for w in model.get_weights()] == [4.0, 3 - 80.0]
+
+
 def test_an_alpha_needs_an_activation_that_has_one():
     with pytest.raises(ValueError, match="alexnet_cifar has no alpha: give --activation elu"):
         cifar.build(config("alexnet_cifar", alpha=0.5), images(), 10)
