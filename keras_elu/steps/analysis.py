@@ -94,6 +94,12 @@ def analyse(
             "The step assigns a tf.Variable that Keras does not track: let a layer create it with "
             f"self.add_weight, or {origin.ON_ONE}."
         )
+    replaced = [v.path for v in model.trainable_variables if v.overwrite_with_gradient]
+    if training and replaced:
+        raise ValueError(
+            f"The gradient of {replaced[0]} is its new value, as in layers quantized to float8, "
+            f"and no sum over replicas and micro-batches: {origin.ON_ONE}."
+        )
     for layer in keras_internals.layers(model):
         if getattr(layer, "stateful", False):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Layers that assign variables or draw random numbers: right or refused, against stock Keras."""
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -12,8 +13,10 @@ from keras import layers, ops
 from right_or_refused import (
     ROWS,
     SETTINGS,
+    SEVERAL_PIECES,
     Case,
     Refused,
+    assert_right,
     assert_right_or_refused,
     compiled,
     differences,
@@ -283,6 +286,26 @@ def test_a_stateful_recurrent_layer_is_right_or_refused(name):
     expected = stock(STATEFUL[name])
     for setting in SETTINGS:
         assert_right_or_refused(STATEFUL[name], setting, expected)
+
+
+def quantized(cls):
+    inputs = keras.Input((4,))
+    model = cls(inputs, layers.Dense(2)(layers.Dense(8, activation="tanh")(inputs)))
+    model.quantize("float8")
+    return model
+
+
+def test_float8_trains_as_in_stock_and_is_refused_in_pieces():
+    """The scales are assigned what the optimizer gets as their gradients."""
+    case = Case(None, (X, Y), model=quantized, epochs=2)
+    assert_right_or_refused(case, "one replica", stock(case))
+    for setting in SEVERAL_PIECES:
+        with pytest.raises(Refused, match="is its new value, as in layers quantized to float8"):
+            ours(case, setting)
+    using = dataclasses.replace(case, uses=("evaluate", "predict"))
+    expected = stock(using)
+    for setting in SETTINGS:
+        assert_right(using, setting, expected)
 
 
 # Layers that users write.
