@@ -120,22 +120,26 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
                 )
         with scope(strategy):
             super().compile(*arguments, jit_compile=jit_compile, **keywords)
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if number := getattr(optimizer, "gradient_accumulation_steps", None):
-            raise ValueError(
-                f"The optimizer has gradient_accumulation_steps={number}, but DistributedModel "
-                f"accumulates gradients itself: remove it, multiply the batch size by {number} and "
-                f"pass micro_batches={number} to compile."
-            )
-        for part in filter(None, (self.optimizer, optimizer)):
+        self._check_optimizer()
+        self._micro_batches = micro_batches
+        self._made = Functions(self, strategy, micro_batches, _is_faster_compiled if auto else None)
+        self._made.check_scope()
+
+    def _check_optimizer(self):
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        parts = [self.optimizer, inner, *getattr(inner, "optimizers", [])]
+        for part in (part for part in parts if part is not None):
+            if number := getattr(part, "gradient_accumulation_steps", None):
+                raise ValueError(
+                    f"The optimizer has gradient_accumulation_steps={number}, but DistributedModel "
+                    f"accumulates gradients itself: remove it, multiply the batch size by {number} "
+                    f"and pass micro_batches={number} to compile."
+                )
             if not is_keras(type(part).apply_gradients):
                 raise ValueError(
                     f"{type(part).__name__} overrides apply_gradients, which DistributedModel does "
                     "not call: override apply instead."
                 )
-        self._micro_batches = micro_batches
-        self._made = Functions(self, strategy, micro_batches, _is_faster_compiled if auto else None)
-        self._made.check_scope()
 
     def _check_overrides(self):
         for name, instead in _REPLACED.items():
@@ -288,6 +292,7 @@ class DistributedModel(keras_internals.BuiltForSpec, keras.Model):
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             self._check_overrides()
+            self._check_optimizer()  # in a MultiOptimizer, some are made since
             self.train_function = self._functions.train_function()
 
     def make_test_function(self, force=False):

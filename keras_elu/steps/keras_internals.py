@@ -8,7 +8,7 @@ are here and nowhere else, and they accept only the versions that the tests run 
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -229,31 +229,70 @@ def moving_averages(optimizer: keras.Optimizer) -> list[keras.Variable]:
     return getattr(optimizer, "inner_optimizer", optimizer)._model_variables_moving_average
 
 
-def apply(optimizer: keras.Optimizer, state: list, gradients: list, weights: list) -> tuple:
+def apply(
+    optimizer: keras.Optimizer,
+    variables: Sequence[keras.Variable],
+    state: list,
+    gradients: list,
+    weights: list,
+) -> tuple:
     """Returns the weights and the optimizer's state after a step, as tensors.
 
     This is `stateless_apply`, which Keras refuses on TensorFlow: its optimizers there sum the
     gradients over the replicas and update distributed variables themselves. The methods of the base
     class of all backends do neither. Clipping, like everything else, then sees the reduced
     gradients (https://github.com/keras-team/keras/issues/20582).
+
+    Args:
+        optimizer: A built optimizer.
+        variables: Variables that it was built with: fewer than all if some were frozen since.
+        state: Values of the optimizer's variables.
+        gradients: Gradients of the variables.
+        weights: Values of the variables.
+
+    Raises:
+        ValueError: With one sentence, if the optimizer does not fit the variables.
     """
-    with _functional(getattr(optimizer, "inner_optimizer", optimizer)):
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    known = {id(variable) for variable in inner._trainable_variables}
+    if new := [variable.path for variable in variables if id(variable) not in known]:
+        raise ValueError(
+            f"The optimizer was built without {new[0]}, which is to be trained: compile the model "
+            "with a new optimizer."
+        )
+    if inner.use_ema and len(variables) < len(known):
+        raise ValueError(
+            "The optimizer keeps moving averages of weights that have been frozen: compile the "
+            "model with a new optimizer."
+        )
+    with _functional(inner, variables):
         return optimizer.stateless_apply(state, gradients, weights)
 
 
 @contextlib.contextmanager
-def _functional(optimizer: keras.Optimizer) -> Iterator[None]:
+def _functional(optimizer: keras.Optimizer, variables: Sequence[keras.Variable]) -> Iterator[None]:
     """Makes optimizers read and write the values of a `keras.StatelessScope`."""
+
+    def stateless_apply(self, state, gradients, weights):
+        """`BaseOptimizer.stateless_apply` for the given variables instead of all."""
+        pairs = [*zip(variables, weights, strict=True), *zip(self.variables, state, strict=True)]
+        with keras.StatelessScope(pairs) as scope:
+            self.apply(gradients, variables)
+        return tuple(
+            [scope.get_current_value(variable) for variable in group]
+            for group in (variables, self.variables)
+        )
+
     keys = {id(v): optimizer._var_key(v) for v in optimizer._trainable_variables}
     shared = (
         "assign",
         "assign_add",
         "assign_sub",
-        "stateless_apply",
         "_apply_weight_decay",
         "_backend_update_step",
     )
     methods = {name: getattr(BaseOptimizer, name) for name in shared}
+    methods["stateless_apply"] = stateless_apply
     methods["_var_key"] = lambda self, variable: keys[id(variable)]
     methods["_backend_apply_gradients"] = _apply_gradients
     with _lock:

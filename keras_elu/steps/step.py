@@ -229,7 +229,8 @@ class Step:
 
     def _updated(self, weights, slots, gradients):
         """Returns the weights and the optimizer's variables after the step."""
-        return keras_internals.apply(self._optimizer, slots, gradients, weights)
+        variables = self._variables.weights
+        return keras_internals.apply(self._optimizer, variables, slots, gradients, weights)
 
     def _replica(self, values, batch, of_batch, replica) -> Result:
         """Returns the sums over the pieces of a replica."""

@@ -19,15 +19,17 @@ class Reader:
 
     Attributes:
         names: Names of the scalars: the loss of the step's batch; the seconds spent waiting for the
-            batch; the learning rate; and, for each layer with a scheduled or learnt alpha, its mean
-            after the step.
+            batch; the learning rate, if the optimizer has one; and, for each layer with a scheduled
+            or learnt alpha, its mean after the step.
     """
 
     def __init__(self, model: keras.Model, training: bool):
         found = keras_internals.layers(model) if training else []
         self._changing = {f"alpha/{layer.name}": layer for layer in found if _changes(layer)}
         optimizer = model.optimizer if training else None
-        self._optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        # A MultiOptimizer has none: each of its optimizers has its own.
+        self._optimizer = inner if hasattr(inner, "learning_rate") else None
         rate = ["learning_rate"] if self._optimizer is not None else []
         self.names = ("batch_loss", "input_wait", *rate, *self._changing)
 

@@ -82,11 +82,12 @@ def test_weight_decay_is_scaled_with_the_learning_rate():
     slow = {id(v) for v in model.layers[1].weights}
     keras_internals.scale_learning_rate(optimizer, lambda v: 0.25 if id(v) in slow else 1.0)
     optimizer.build(model.trainable_variables)
-    before = [v.numpy() for v in model.trainable_variables]
-    gradients = [keras.ops.ones_like(v) for v in model.trainable_variables]
+    variables = model.trainable_variables
+    before = [v.numpy() for v in variables]
+    gradients = [keras.ops.ones_like(v) for v in variables]
     state = [v.value for v in optimizer.variables]
-    after, _ = keras_internals.apply(optimizer, state, gradients, before)
-    for variable, old, new in zip(model.trainable_variables, before, after, strict=True):
+    after, _ = keras_internals.apply(optimizer, variables, state, gradients, before)
+    for variable, old, new in zip(variables, before, after, strict=True):
         rate = 0.125 if id(variable) in slow else 0.5
         np.testing.assert_allclose(new, old * (1 - 0.1 * rate) - rate, rtol=1e-5, atol=1e-7)
 
