@@ -40,7 +40,10 @@ def copied(
         made = type(layer).from_config(layer.get_config() | {"dtype": "float64"})
         return replacing.get(layer.name, lambda same: same)(made)
 
-    plain = keras.Model(model.input, model.output)  # not compiled
+    if isinstance(model, keras.Sequential):  # its input may be that of the model around it
+        plain = keras.Model(model.inputs[0], model.outputs[0])
+    else:
+        plain = keras.Model(model.input, model.output)  # not compiled
     copy = keras.models.clone_model(plain, clone_function=make)
     for new, old in zip(copy.variables, plain.variables, strict=True):
         new.assign(keras.ops.convert_to_numpy(old))

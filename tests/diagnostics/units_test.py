@@ -39,6 +39,20 @@ def test_the_variance_over_epochs_is_that_of_each_unit():
     equal(diagnostics.variance_over_epochs(medians), expected)
 
 
+@pytest.mark.parametrize("nested", [keras.Model, keras.Sequential])
+def test_a_nested_model_is_computed_in_float64_too(nested):
+    inner = keras.Input((4,))
+    made = keras.Sequential([inner, keras.layers.Dense(3, "relu"), keras.layers.Dense(2)])
+    if nested is keras.Model:
+        made = keras.Model(made.inputs, made.outputs[0])
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.ReLU(name="relu")(made(inputs)))
+    first, _, second, _ = (keras.ops.convert_to_numpy(v).astype("float64") for v in model.variables)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    wanted = np.maximum(np.maximum(x @ first, 0) @ second, 0).mean(axis=0)
+    equal(diagnostics.unit_means(model, x), {"relu": wanted})
+
+
 def test_the_positions_of_a_channel_count_as_examples():
     inputs = keras.Input((2, 2, 3))
     model = keras.Model(inputs, keras.layers.ReLU(name="relu")(inputs))
