@@ -93,8 +93,9 @@ class Computation:
             # For a loss without reduction, Keras minimises the sum and reports the mean.
             by_row = loss.shape.rank > 0
             counts = tf.cast(of_batch.rows > 0, loss.dtype)
-            objective = tf.reduce_sum(loss) * counts if by_row else loss * share
-            loss = tf.reduce_mean(loss) * share
+            of_loss = tf.cast(share, loss.dtype)
+            objective = tf.reduce_sum(loss) * counts if by_row else loss * of_loss
+            loss = tf.reduce_mean(loss) * of_loss
             if self._optimizer:
                 objective = self._optimizer.scale_loss(objective)
 
