@@ -348,22 +348,22 @@ def test_a_check_fails_if_the_difference_is_not_a_number():
 
 
 @keras.saving.register_keras_serializable("audit_test")
-class Rounded(keras.layers.Layer):
-    """Rounds to multiples of 2**-14, so that among many numbers some are near a tie."""
+class Sensitive(keras.layers.Layer):
+    """Multiplies rounding errors by up to 64: they exceed the tolerance on any processor."""
 
     def call(self, x):
-        return x + keras.ops.stop_gradient(keras.ops.round(x * 2**14) / 2**14 - x)
+        return x + keras.ops.stop_gradient(keras.ops.sin(x * 2**20) / 2**14)
 
 
-def rounded():
-    return [Rounded(), keras.layers.Activation("elu")]
+def sensitive():
+    return [Sensitive(), keras.layers.Activation("elu")]
 
 
 def test_what_the_last_bits_of_the_weights_decide_is_rounding(monkeypatch):
-    found = checks(layers=rounded)
+    found = checks(layers=sensitive)
     assert failed(found) == [], audit.table(found)
     monkeypatch.setattr(audit, "_NUDGED", 0)
-    assert AFTERWARDS + WHOLE in failed(checks(layers=rounded))
+    assert AFTERWARDS + WHOLE in failed(checks(layers=sensitive))
 
 
 LOSSES = {"from the first step on": 1e39, "some steps later": 1e4}

@@ -169,7 +169,7 @@ def _trial(model, batch, training, unknown, written, number_added, length) -> _T
 def _kinds_of_random(added, losses: Callable, x, tolerance) -> dict[int, Kind | None]:
     """Returns the kinds of losses that depend on random numbers, which belong to rows by place.
 
-    Of a mean or a sum of rows, each row changes its part, whatever the other rows are.
+    Each row changes a mean or a sum by the same amount, for any values of the other rows.
     """
     first, others = range(1), range(1, trials.ROWS)
     change, beside_others, of_few = (
