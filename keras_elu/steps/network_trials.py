@@ -159,8 +159,8 @@ def _trial(model, batch, training, unknown, written, number_added, length) -> _T
             added = _kinds_of_random(added, lambda x: results(x)[0], x, tolerance)
         if not by_row:
             others = results(_changed(x, range(trials.FIRST, trials.ROWS)))[2]
-            pairs = zip(outputs, others, strict=True)
-            by_row = all(trials.close(*map(_first_rows, pair), tolerance) for pair in pairs)
+            pairs = zip(map(_first_rows, outputs), map(_first_rows, others), strict=True)
+            by_row = all(trials.close(a, b, tolerance) for a, b in pairs)
     if not by_row:  # unless the outputs have random numbers that Keras does not know of
         by_row = not all(map(trials.close, outputs, results(x)[2]))
     return _Trial(added, kinds, by_row)
