@@ -210,9 +210,8 @@ class Reader:
 
         Its decoder reduces a large JPEG, but not pixels.
         """
-        if not encoded.startswith(b"\xff\xd8\xff") or images.orientation(encoded) != 1:
-            return images.encode(images.decode(encoded))
-        if jpeg.jpeg_shape(encoded)[2] == 4:  # CMYK
+        is_jpeg = encoded.startswith(b"\xff\xd8\xff")
+        if not is_jpeg or images.orientation(encoded) != 1 or jpeg.jpeg_shape(encoded)[2] == 4:
             return images.encode(images.decode(encoded))
         if damage.is_suspect(encoded):
             images.decode(encoded)  # raises the reason
@@ -234,16 +233,16 @@ class Reader:
 def _files_in(folder: pathlib.Path, above: tuple = ()) -> Iterator[pathlib.Path]:
     """The files in a folder and in those below it, also behind links, without hidden ones."""
     status = folder.stat()
-    above = (*above, (status.st_dev, status.st_ino))
+    place = status.st_dev, status.st_ino
+    if place in above:  # a link to a folder around it
+        return
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_file():
             yield path
         elif path.is_dir():
-            status = path.stat()
-            if (status.st_dev, status.st_ino) not in above:  # or a link to a folder above
-                yield from _files_in(path, above)
+            yield from _files_in(path, (*above, place))
 
 
 def _with_bar(predictions: Iterator[Prediction], count: int) -> Iterator[Prediction]:
